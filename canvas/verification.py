@@ -15,7 +15,7 @@ from canvas.inference.provenance import read_provenance
 from canvas.inference.scene.build import SEGMENTER, asks_for_segmenter, build_scene, pair_masks
 from canvas.inference.scene.lighting import check_product
 from canvas.layout.compose import NO_PRODUCT
-from canvas.layout.spec import read_stated_layout
+from canvas.layout.spec import rebuild_layout
 from canvas.light.band import check_band
 from canvas.light.certificate import (
     Certificate,
@@ -90,7 +90,7 @@ def verify_file(
         BrokenLawError: For the first law that is broken.
         ValueError: In one sentence, for files that cannot be read or do not say where the product is.
     """
-    shown = read_image_file(image, limits).image
+    output_image = read_image_file(image, limits).image
     originals = [original] if isinstance(original, Path) else list(original)
     masks = None if mask is None else [mask] if isinstance(mask, Path) else list(mask)
     images = [read_image_file(path, limits).image for path in originals]
@@ -102,10 +102,10 @@ def verify_file(
     text, source = _find_certificate(image, certificate)
     if text is not None and is_scene_certificate(text):
         sizes = [each.size for each in images]
-        return _verify_scene(shown, images, mask_images, parse_scene_certificate(text, source, sizes), limits)
-    stated = None if text is None else parse_certificate(text, source, handed_in.size)
-    if words is not None and stated is None:
-        layout = read_stated_layout(words, limits.max_pixels)
+        return _verify_scene(output_image, images, mask_images, parse_scene_certificate(text, source, sizes), limits)
+    image_certificate = None if text is None else parse_certificate(text, source, handed_in.size)
+    if words is not None and image_certificate is None:
+        layout = rebuild_layout(words, limits.max_pixels)
         if asks_for_segmenter(images, mask_images, layout):
             raise ValueError(
                 f"{image} has no certificate and a product image no alpha channel, so nothing says where that product "
@@ -113,58 +113,62 @@ def verify_file(
             )
         scene = build_scene(images, mask_images, layout)
         assert scene.owners is not None
-        return _verify_hard(shown, scene.product, scene.owners != NO_PRODUCT)
+        return _verify_hard(output_image, scene.product, scene.owners != NO_PRODUCT)
     if len(images) > 1 or (mask_images is not None and len(mask_images) > 1):
         raise ValueError(f"{len(images)} products were given, but {image} does not say how they stand in it: give one")
     product = _read_product(handed_in, None if mask_images is None else mask_images[0])
-    if stated is None:
+    if image_certificate is None:
         if product is None:
             raise ValueError(
                 f"{image} has no certificate and {original} no alpha channel, so nothing says where the product is: "
                 "give the product's mask with --mask, or the certificate with --certificate"
             )
-        return _verify_hard(shown, product, product.core)
-    return _verify_soft(shown, handed_in, product, stated)
+        return _verify_hard(output_image, product, product.core)
+    return _verify_soft(output_image, handed_in, product, image_certificate)
 
 
-def _verify_hard(shown: Image.Image, product: Product, core: Mask) -> Verification:
+def _verify_hard(output_image: Image.Image, product: Product, core: Mask) -> Verification:
     """Prove that the core is the product's own pixels; on a layout's canvas it ends where a later product lies."""
-    exact = check_exact(_cut_window(shown, 0, 0, product.size), product.pixels, core)
+    exact = check_exact(_cut_window(output_image, 0, 0, product.size), product.pixels, core)
     _require(exact)
     return Verification("hard", (exact,), int(core.sum()), product.origin)
 
 
 def _verify_soft(
-    shown: Image.Image, original: Image.Image, product: Product | None, stated: Certificate
+    output_image: Image.Image, original: Image.Image, product: Product | None, certificate: Certificate
 ) -> Verification:
-    _check_statement(stated, original)
-    core = _get_core(product, stated)
+    _check_statement(certificate, original)
+    core = _get_core(product, certificate)
     shape = core.shape[0], core.shape[1]
-    pixels, window = _cut_window(shown, stated.left, stated.top, shape), compute_box(core)
-    checks = check_grid(stated.grid)
+    pixels, window = _cut_window(output_image, certificate.left, certificate.top, shape), compute_box(core)
+    checks = check_grid(certificate.grid)
     for check in checks:
         _require(check)
-    for check in check_pixels(pixels, np.asarray(original.convert("RGB")), core, stated.grid, window):
+    for check in check_pixels(pixels, np.asarray(original.convert("RGB")), core, certificate.grid, window):
         _require(check)
         checks.append(check)
-    if stated.band is not None:
-        for check in check_band(core, stated.band & ~core, None if product is None else product.alpha):
+    if certificate.band is not None:
+        for check in check_band(core, certificate.band & ~core, None if product is None else product.alpha):
             _require(check)
             checks.append(check)
-    if stated.shadow is not None:
-        checks += _verify_shadow(shown, stated.shadow, place_core(core, shown.size, stated.left, stated.top))
-    _check_image(stated, shown)
-    return Verification("soft", tuple(checks), int(core.sum()), stated.core_source)
+    if certificate.shadow is not None:
+        checks += _verify_shadow(
+            output_image, certificate.shadow, place_core(core, output_image.size, certificate.left, certificate.top)
+        )
+    _check_image(certificate, output_image)
+    return Verification("soft", tuple(checks), int(core.sum()), certificate.core_source)
 
 
-def _verify_shadow(shown: Image.Image, record: ShadowRecord, core: Mask) -> list[Check]:
+def _verify_shadow(output_image: Image.Image, record: ShadowRecord, core: Mask) -> list[Check]:
     """Prove that the shadow lies on the background alone, and that what is left without it is what it was cast on."""
     _, _, right, bottom = record.shadow.window
-    if right > shown.width or bottom > shown.height:
+    if right > output_image.width or bottom > output_image.height:
         raise BrokenLawError(
-            "window", f"the shadow reaches to {right}, {bottom} in an image of {shown.width} x {shown.height} pixels"
+            "window",
+            f"the shadow reaches to {right}, {bottom} in an image of "
+            f"{output_image.width} x {output_image.height} pixels",
         )
-    checks, before = check_recorded_shadow(np.asarray(shown.convert("RGB")), record, core)
+    checks, before = check_recorded_shadow(np.asarray(output_image.convert("RGB")), record, core)
     for check in checks:
         _require(check)
     if record.before != digest_image(Image.fromarray(before)):
@@ -172,61 +176,64 @@ def _verify_shadow(shown: Image.Image, record: ShadowRecord, core: Mask) -> list
     return checks
 
 
-def _check_statement(stated: Certificate, original: Image.Image, whose: str = "") -> None:
+def _check_statement(certificate: Certificate, original: Image.Image, whose: str = "") -> None:
     """Prove that a certificate states the laws' own limits, and is of the product image that was given."""
-    for name, limit in (LIMITS if stated.shadow is None else LIMITS | SHADOW_LIMITS).items():
-        if (own := stated.limits.get(name)) != limit:
-            raise BrokenLawError("limits", f"the certificate's limit of {name} is {own}, the law's is {limit:g}")
-    if stated.original_digest != digest_image(original):
+    for name, limit in (LIMITS if certificate.shadow is None else LIMITS | SHADOW_LIMITS).items():
+        if (certified_limit := certificate.limits.get(name)) != limit:
+            raise BrokenLawError(
+                "limits", f"the certificate's limit of {name} is {certified_limit}, the law's is {limit:g}"
+            )
+    if certificate.original_digest != digest_image(original):
         raise BrokenLawError(
             "original", f"the certificate{whose} was made for another product image than the one given"
         )
 
 
-def _check_image(stated: Certificate, shown: Image.Image) -> None:
+def _check_image(certificate: Certificate, output_image: Image.Image) -> None:
     """Prove that the image is the certified one, its background, too."""
-    if stated.image_digest != digest_image(shown):
+    if certificate.image_digest != digest_image(output_image):
         raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
 
 
 def _verify_scene(
-    shown: Image.Image,
+    output_image: Image.Image,
     images: list[Image.Image],
     masks: list[Image.Image | None] | None,
-    stated: SceneCertificate,
+    certificate: SceneCertificate,
     limits: ImageLimits,
 ) -> Verification:
     """Prove every law on what is seen of each product, where the layout puts it."""
-    layout = read_stated_layout(dict(stated.layout), limits.max_pixels)
-    for number, (product, image) in enumerate(zip(stated.products, images, strict=True), start=1):
+    layout = rebuild_layout(dict(certificate.layout), limits.max_pixels)
+    for number, (product, image) in enumerate(zip(certificate.products, images, strict=True), start=1):
         _check_statement(product, image, f" of product {number}")
-    scene = build_scene(images, _complete_masks(images, masks, stated), layout)
+    scene = build_scene(images, _complete_masks(images, masks, certificate), layout)
     assert scene.owners is not None
-    if (shown.height, shown.width) != layout.canvas:
+    if (output_image.height, output_image.width) != layout.canvas:
         raise BrokenLawError(
             "placement",
-            f"the image has {shown.width} x {shown.height} pixels, its layout {layout.canvas[1]} x {layout.canvas[0]}",
+            f"the image has {output_image.width} x {output_image.height} pixels, "
+            f"its layout {layout.canvas[1]} x {layout.canvas[0]}",
         )
-    pixels, checks, numbers = np.asarray(shown.convert("RGB")), [], []
-    for number, product in enumerate(stated.products):
+    pixels, checks, numbers = np.asarray(output_image.convert("RGB")), [], []
+    for number, product in enumerate(certificate.products):
         for check in check_product(pixels, scene, number, product.grid):
             _require(check, f"product {number + 1}: ")
             checks.append(check)
             numbers.append(number + 1)
-    for product in stated.products:
-        _check_image(product, shown)
+    for product in certificate.products:
+        _check_image(product, output_image)
     core = scene.owners != NO_PRODUCT
-    sources = " and ".join(dict.fromkeys(product.core_source for product in stated.products))
+    sources = " and ".join(dict.fromkeys(product.core_source for product in certificate.products))
     return Verification("soft", tuple(checks), int(core.sum()), sources, tuple(numbers))
 
 
 def _complete_masks(
-    images: list[Image.Image], masks: list[Image.Image | None] | None, stated: SceneCertificate
+    images: list[Image.Image], masks: list[Image.Image | None] | None, certificate: SceneCertificate
 ) -> list[Image.Image | None]:
     """Return the mask of each product: that which was given, or of a segmenter's the certificate's; a cut-out's is
     None."""
     complete: list[Image.Image | None] = []
-    pairs = zip(pair_masks(images, masks), stated.products, strict=True)
+    pairs = zip(pair_masks(images, masks), certificate.products, strict=True)
     for number, ((image, given), product) in enumerate(pairs, start=1):
         if not needs_segmenter(image, given):
             complete.append(given)
@@ -250,30 +257,30 @@ def _read_product(image: Image.Image, mask: Image.Image | None) -> Product | Non
     return None if needs_segmenter(image, mask) else build_product(image, mask)
 
 
-def _get_core(product: Product | None, stated: Certificate) -> Mask:
+def _get_core(product: Product | None, certificate: Certificate) -> Mask:
     """Return the core that the original or its mask gives; the certificate's where nothing else says it, or where it
     was mended."""
-    if product is not None and stated.band is None:
-        if stated.core is not None and not np.array_equal(stated.core, product.core):
+    if product is not None and certificate.band is None:
+        if certificate.core is not None and not np.array_equal(certificate.core, product.core):
             raise BrokenLawError("core", f"the certificate's core is not that of the product's {product.origin}")
         return product.core
-    if stated.core is None:
+    if certificate.core is None:
         raise BrokenLawError("core", "the certificate names an alpha channel that the product image does not have")
-    if not stated.core.any():
+    if not certificate.core.any():
         raise BrokenLawError("core", "the certificate's core is empty")
-    return stated.core
+    return certificate.core
 
 
-def _cut_window(shown: Image.Image, left: int, top: int, size: tuple[int, int]) -> Pixels:
+def _cut_window(output_image: Image.Image, left: int, top: int, size: tuple[int, int]) -> Pixels:
     """Return the pixels of the image where the original lies."""
     height, width = size
-    if not (0 <= left <= shown.width - width and 0 <= top <= shown.height - height):
+    if not (0 <= left <= output_image.width - width and 0 <= top <= output_image.height - height):
         raise BrokenLawError(
             "placement",
             f"the product image of {width} x {height} pixels at {left}, {top} does not lie within the image of "
-            f"{shown.width} x {shown.height}",
+            f"{output_image.width} x {output_image.height}",
         )
-    return np.asarray(shown.convert("RGB").crop((left, top, left + width, top + height)))
+    return np.asarray(output_image.convert("RGB").crop((left, top, left + width, top + height)))
 
 
 def _require(check: Check, whose: str = "") -> None:

@@ -48,23 +48,23 @@ def train_light(
         return
     params, spec, clock = train_light, training.resolve(train_light.train), time.perf_counter()
     train_ids, held_out = tables.read_train_and_held_out(pins.path, kept.path)
-    known = stack_pins(iterate_lit_pins(pins.path, truth.path, train_ids), params.network.image_size)
-    scored = stack_pins(iterate_lit_pins(pins.path, truth.path, held_out), params.network.image_size)
-    if not (known["pin_id"] and scored["pin_id"]):
+    train_pins = stack_pins(iterate_lit_pins(pins.path, truth.path, train_ids), params.network.image_size)
+    held_out_pins = stack_pins(iterate_lit_pins(pins.path, truth.path, held_out), params.network.image_size)
+    if not (train_pins["pin_id"] and held_out_pins["pin_id"]):
         reason = "truth knows the light of no training pin or of no held-out one, so the generator has no mode soft"
         write_skipped(reason, metrics, losses, sheet, model)
         return
     torch.manual_seed(spec.seed)
     network = build_light(params.network)
-    batches = TensorBatches(known, spec.batch_size, spec.seed)
+    batches = TensorBatches(train_pins, spec.batch_size, spec.seed)
     objective, checkpoints = LightObjective(params.colour), scratch.path / "checkpoints"
     result = fit(network, objective, batches, spec, checkpoints=checkpoints, log=log.metrics)
     network.eval().save_pretrained(model.path)
     network.to(default_device())
     trained = time.perf_counter()
-    scores = score_light(network, scored, known["gains"].mean(0).numpy(), params.score_batch)
+    scores = score_light(network, held_out_pins, train_pins["gains"].mean(0).numpy(), params.score_batch)
     figures: dict[str, Any] = compute_light_metrics(scores, held_out)
-    chosen = select_evenly(scored["pin_id"], params.sheet_pins)
+    chosen = select_evenly(held_out_pins["pin_id"], params.sheet_pins)
     sheets = [draw_light_sheet(network, iterate_lit_pins(pins.path, truth.path, chosen))]
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
     if params.shadow is not None:
@@ -75,6 +75,6 @@ def train_light(
         figures["shadow"], sheets = measured.figures, [*sheets, measured.sheet]
         seconds["shadow"] = time.perf_counter() - trained - seconds["score"]
     sheet.write(images.encode_png(images.stack_sheets(sheets)))
-    size = {"train_pins": len(known["pin_id"]), "parameters": network.num_parameters()}
+    size = {"train_pins": len(train_pins["pin_id"]), "parameters": network.num_parameters()}
     metrics.write({**figures, **size, "images_per_second": result.images_per_second, "seconds": seconds})
     losses.write(result.losses)

@@ -75,9 +75,9 @@ def iterate_photographs(side: int, places: int) -> Iterator[tuple[str, Photograp
             view = CameraView(float(random.uniform(0, 360)), 0.0, 70.0, side, side)
             behind = {"white": np.ones((side, side, 3), np.float32), "scene": render_view(panoramas[scene.file], view)}
             for name, background in behind.items():
-                shown = composite_over(paste.color, paste.matte, background)
+                composite = composite_over(paste.color, paste.matte, background)
                 alpha = paste.matte.astype(np.float32)
-                yield name, Photograph(product.product_id, _quantize(shown), _quantize(paste.color), alpha)
+                yield name, Photograph(product.product_id, _quantize(composite), _quantize(paste.color), alpha)
 
 
 def _quantize(pixels: FloatPixels) -> Pixels:

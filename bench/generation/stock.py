@@ -171,7 +171,7 @@ def strip_adapters(denoiser: Any) -> Any:
 
 def list_sigmas(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> list[float]:
     """Return our noise levels before the scheduler's shift, which it gives again to those that a pipeline hands it."""
-    own, shift = copy.deepcopy(scheduler), float(scheduler.config["shift"])
-    set_steps(own, steps, tokens=1)
-    shifted = own.sigmas[:-1].double()
+    scheduler_copy, shift = copy.deepcopy(scheduler), float(scheduler.config["shift"])
+    set_steps(scheduler_copy, steps, tokens=1)
+    shifted = scheduler_copy.sigmas[:-1].double()
     return (shifted / (shift - (shift - 1) * shifted)).tolist()

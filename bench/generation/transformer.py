@@ -92,12 +92,12 @@ def measure_speed(
         )
 
     no_decoder = partial(patch.object, pipeline, "decoder", None)
-    own_pass = partial(patch.object, type(DIT), "choose_preparation", lambda family, model: None)
+    model_pass = partial(patch.object, type(DIT), "choose_preparation", lambda family, model: None)
     runs: dict[str, Callable[[], object]] = {
         STOCK: lambda: generate_stock(1.0),
         EQUAL: lambda: generate_stock(sampling.guidance_stop),
         f"{OURS}, plain decoder": lambda: generate({}, no_decoder()),
-        f"{OURS}, plain decoder, the model's own forward pass": lambda: generate({}, no_decoder(), own_pass()),
+        f"{OURS}, plain decoder, the model's own forward pass": lambda: generate({}, no_decoder(), model_pass()),
         **{name: partial(generate, SETTINGS[name]) for name in settings},
     }
     return measure_in_turns({name: partial(measure_seconds, run) for name, run in runs.items()}, rounds)
@@ -136,12 +136,14 @@ def measure_quality(
         requests = jury.list_requests(pipeline, seed)
         encoded = encode_requests(pipeline, requests)
         for name in settings:
-            with use_sampling(pipeline, SETTINGS[name]) as own:
-                images = generate_images(pipeline, encoded, own.build_spec(passes), name=f"{name}, seed {seed}")
+            with use_sampling(pipeline, SETTINGS[name]) as setting_sampling:
+                images = generate_images(
+                    pipeline, encoded, setting_sampling.build_spec(passes), name=f"{name}, seed {seed}"
+                )
             verdicts.setdefault(name, []).append(jury.judge(pipeline, images, seed))
         images = []
         for request in tqdm(requests, desc=f"{STOCK}, seed {seed}", unit="image"):
-            made = stock.generate(
+            pixels = stock.generate(
                 request.product,
                 str(request.prompt),
                 seed=request.seed,
@@ -149,7 +151,7 @@ def measure_quality(
                 sampling=sampling,
                 guidance_stop=1.0,
             )[0]
-            images.append(stock.composite(request.product, made))
+            images.append(stock.composite(request.product, pixels))
         verdicts.setdefault(STOCK, []).append(jury.judge(pipeline, images, seed))
     return verdicts
 
@@ -187,9 +189,11 @@ def measure(
         "images": len(jury.pins) * len(jury.prompts) * len(seeds),
         "levels_apart": measure_difference(pipeline, stock, jury),
         "seconds": seconds,
-        "quality": {name: judging.summarize_verdicts(own) for name, own in verdicts.items()},
+        "quality": {name: judging.summarize_verdicts(setting_verdicts) for name, setting_verdicts in verdicts.items()},
         "differences_from_ours": {
-            name: judging.compare_verdicts(own, verdicts[OURS]) for name, own in verdicts.items() if name != OURS
+            name: judging.compare_verdicts(setting_verdicts, verdicts[OURS])
+            for name, setting_verdicts in verdicts.items()
+            if name != OURS
         },
     }
 

@@ -31,11 +31,11 @@ def measure_light(subjects: Subjects, count: int) -> dict[str, Any]:
         return {"skipped": "the model has no light network"}
     train, held_out = tables.read_train_and_held_out(*_get_tables(subjects)[:2])
     judge = HarmonyJudge.fit(*_extract_pairs(_read_lit(subjects, select_evenly(sorted(train), TRAINING_PINS))))
-    known = _read_lit(subjects, select_evenly(sorted(held_out), TRAINING_PINS // 2))
-    accuracy = (judge.compare(*_extract_pairs(known)) > 0.5).astype(float).tolist()
+    lit_pins = _read_lit(subjects, select_evenly(sorted(held_out), TRAINING_PINS // 2))
+    accuracy = (judge.compare(*_extract_pairs(lit_pins)) > 0.5).astype(float).tolist()
     hard, soft, boxes, passed = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number, pin in enumerate(tqdm(known[:count], desc="light", unit="pin")):
+        for number, pin in enumerate(tqdm(lit_pins[:count], desc="light", unit="pin")):
             alpha = pin.alpha / pin.alpha.max()
             product = Image.fromarray(pin.unlit)
             product.putalpha(Image.fromarray(np.rint(alpha * 255).astype(np.uint8)))

@@ -51,14 +51,14 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
         output = subjects.pipeline(
             pin.image.crop(part.kept), subjects.write_prompt(pin), layout=layout, seed=1000 + number
         )
-        made = {
+        version_images = {
             "generated": np.asarray(output.images[0]),
             "real": np.asarray(pin.image),
             "mirrored": mirror_hidden(pin.image, part),
         }
         (box,) = output.boxes
         reach = max(2, round(REACH_SHARE * min(pin.image.size)))
-        for name, pixels in made.items():
+        for name, pixels in version_images.items():
             images[name].append(pixels)
             left, top, right, bottom = part.hidden
             views[name].append(_view(pixels[top:bottom, left:right]))
@@ -78,8 +78,8 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
         "border_gradient_ratio": {name: summarize(values) for name, values in ratios.items()},
         "border_gradient_over_real": summarize(_divide(ratios["generated"], ratios["real"])),
         "repetition": {
-            name: summarize([value for image in made if (value := _measure_repetition(image)) is not None])
-            for name, made in images.items()
+            name: summarize([value for image in version_images if (value := _measure_repetition(image)) is not None])
+            for name, version_images in images.items()
         },
     }
 

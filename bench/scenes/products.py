@@ -73,7 +73,7 @@ def measure_products(subjects: Subjects, scenes: int) -> dict[str, Any]:
     return {
         "core_pixels_changed": changed,
         "same_product_above": round(threshold, 3),
-        **{name: own.summarize() for name, own in counts.items() if own.omitted},
+        **{name: counter.summarize() for name, counter in counts.items() if counter.omitted},
     }
 
 

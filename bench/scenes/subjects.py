@@ -52,9 +52,9 @@ def load_subjects(root: Path, count: int) -> Subjects:
     paths = [root / "artifacts" / name for name in TABLES]
     pins = load_product_pins(*paths, splits=("unseen_product", "unseen_both"), count=count)
     if len(pins) < count:
-        known = {pin.pin_id for pin in pins}
+        pin_ids = {pin.pin_id for pin in pins}
         more = load_product_pins(*paths, splits=tables.HELD_OUT_SPLITS, count=2 * count)
-        pins += [pin for pin in more if pin.pin_id not in known][: count - len(pins)]
+        pins += [pin for pin in more if pin.pin_id not in pin_ids][: count - len(pins)]
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
     segmenter = Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval()
     return Subjects(root, pipeline, segmenter, edges, pins, load_sections("demo", root)["backgrounds"]["prompts"])

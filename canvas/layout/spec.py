@@ -80,7 +80,7 @@ def build_layout(
     return Layout(size, arrangement, words)
 
 
-def read_stated_layout(words: Any, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Layout:
+def rebuild_layout(words: Any, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Layout:
     """Return the layout of what an image says of itself; ValueError in one sentence where that is none."""
     kinds: dict[str, Any] = {"canvas": str, "place": str, "layout": str, "scale": int | float, "heights": list}
     if not isinstance(words, dict) or not all(

@@ -49,7 +49,7 @@ class Certificate:
         """Return the certificate as JSON, of an image file called `name`."""
         laws = [{"law": check.law, "measured": check.measured, "limit": check.limit} for check in self.checks]
         core = None if self.core is None else _encode_mask(self.core)
-        stated = {
+        content = {
             "format": FORMAT,
             **({} if name is None else {"name": name}),
             "image": self.image_digest,
@@ -62,7 +62,7 @@ class Certificate:
             "limits": dict(self.limits),
             "laws": laws,
         }
-        return json.dumps(stated)
+        return json.dumps(content)
 
 
 def digest_image(image: Image.Image) -> str:
@@ -91,10 +91,10 @@ def read_certified_name(path: Path) -> str | None:
     """Return the name of the image file that a certificate says it is of; None where it is none, or says no name."""
     try:
         with path.open("rb") as file:
-            stated = json.loads(file.read(MAX_BYTES))
+            content = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
-    name = stated.get("name") if isinstance(stated, dict) and stated.get("format") == FORMAT else None
+    name = content.get("name") if isinstance(content, dict) and content.get("format") == FORMAT else None
     return name if isinstance(name, str) else None
 
 
@@ -113,34 +113,34 @@ def parse_certificate(text: str, source: str, size: tuple[int, int]) -> Certific
         ValueError: In one sentence, where it is no certificate of this format, or of an original of another size.
     """
     try:
-        stated = json.loads(text, parse_constant=_refuse_constant)
-        if not isinstance(stated, dict) or stated.get("format") != FORMAT:
+        content = json.loads(text, parse_constant=_refuse_constant)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"it does not say that its format is {FORMAT}")
-        grid = np.array(_get(stated, "log_gain", list), np.float64)
+        grid = np.array(_get(content, "log_gain", list), np.float64)
         if grid.shape != (GRID, GRID, 3) or not np.isfinite(grid).all():
             raise ValueError(f"log_gain must be {GRID} rows of {GRID} nodes of 3 finite numbers")
-        placement, core = _get(stated, "placement", dict), _get(stated, "core", dict)
-        limits = _get(stated, "limits", dict)
+        placement, core = _get(content, "placement", dict), _get(content, "core", dict)
+        limits = _get(content, "limits", dict)
         return Certificate(
-            image_digest=_get(stated, "image", str),
-            original_digest=_get(stated, "original", str),
+            image_digest=_get(content, "image", str),
+            original_digest=_get(content, "original", str),
             core_source=_get(core, "source", str),
             core=None if core.get("mask") is None else _decode_mask(_get(core, "mask", str), size, "core"),
-            band=None if stated.get("band") is None else _decode_mask(_get(stated, "band", str), size, "band"),
+            band=None if content.get("band") is None else _decode_mask(_get(content, "band", str), size, "band"),
             grid=grid,
             left=_get(placement, "left", int),
             top=_get(placement, "top", int),
             limits={name: float(limit) for name, limit in limits.items()},
             checks=(),
-            shadow=parse_shadow(_get(stated, "shadow", dict)) if "shadow" in stated else None,
+            shadow=parse_shadow(_get(content, "shadow", dict)) if "shadow" in content else None,
         )
     except (ValueError, TypeError, RecursionError) as error:  # brackets without end among them
         reason = "it is no JSON" if isinstance(error, json.JSONDecodeError) else error
         raise ValueError(f"{source} is no certificate: {reason}") from None
 
 
-def _get(stated: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    value = stated.get(name)
+def _get(content: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    value = content.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} is missing or no {kind.__name__}")
     return value

@@ -77,8 +77,8 @@ def certify(
         shadow: As `cast_recorded_shadow` returned it; it lies on the image, not on the core.
     """
     window = image.crop((left, top, left + original.width, top + original.height))
-    shown, pixels = np.asarray(window), np.asarray(original.convert("RGB"))
-    checks = [*check_grid(grid), *check_pixels(shown, pixels, core, grid, compute_box(core))]
+    window_pixels, pixels = np.asarray(window), np.asarray(original.convert("RGB"))
+    checks = [*check_grid(grid), *check_pixels(window_pixels, pixels, core, grid, compute_box(core))]
     if band is not None:
         checks += check_band(core, band, handed_in)
     limits = dict(LIMITS)

@@ -28,8 +28,8 @@ class SceneCertificate:
     def to_json(self, name: str | None = None) -> str:
         """Return the certificate as JSON, of an image file called `name`."""
         products = [json.loads(product.to_json()) for product in self.products]
-        stated = {"format": SCENE_FORMAT, **({} if name is None else {"name": name}), "layout": dict(self.layout)}
-        return json.dumps(stated | {"products": products})
+        content = {"format": SCENE_FORMAT, **({} if name is None else {"name": name}), "layout": dict(self.layout)}
+        return json.dumps(content | {"products": products})
 
 
 ImageCertificate: TypeAlias = Certificate | SceneCertificate
@@ -38,10 +38,10 @@ ImageCertificate: TypeAlias = Certificate | SceneCertificate
 def is_scene_certificate(text: str) -> bool:
     """Tell whether JSON says that it is a certificate of a scene."""
     try:
-        stated = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):  # brackets without end
         return False
-    return isinstance(stated, dict) and stated.get("format") == SCENE_FORMAT
+    return isinstance(content, dict) and content.get("format") == SCENE_FORMAT
 
 
 def parse_scene_certificate(text: str, source: str, sizes: Sequence[tuple[int, int]]) -> SceneCertificate:
@@ -50,8 +50,8 @@ def parse_scene_certificate(text: str, source: str, sizes: Sequence[tuple[int, i
     Raises:
         ValueError: In one sentence, where it is no certificate of this format, or of other originals.
     """
-    stated = json.loads(text)
-    layout, products = stated.get("layout"), stated.get("products")
+    content = json.loads(text)
+    layout, products = content.get("layout"), content.get("products")
     if not isinstance(layout, dict) or not isinstance(products, list):
         raise ValueError(f"{source} is no certificate: layout or products are missing")
     if len(products) != len(sizes):

@@ -44,10 +44,10 @@ def estimate_foreground(pixels: Colours, alpha: Alpha) -> Colours:
     return np.where(alpha[..., None] == 1, pixels, product)
 
 
-def spread_colours(pixels: Colours, known: Mask) -> Colours:
-    """Return an image whose pixels that are not `known` take the colours of known ones near them, by push and pull
-    (Gortler et al. 1996, section 4.5). At least one is known."""
-    weight = known[..., None].astype(np.float32)
+def spread_colours(pixels: Colours, is_source: Mask) -> Colours:
+    """Return an image whose pixels that are not `is_source` take the colours of those near them that are, by push and
+    pull (Gortler et al. 1996, section 4.5). At least one is."""
+    weight = is_source[..., None].astype(np.float32)
     stack = [np.concatenate([pixels * weight, weight], axis=-1)]
     while max(stack[-1].shape[:2]) > 1:
         stack.append(cv2.pyrDown(stack[-1]))
@@ -56,7 +56,7 @@ def spread_colours(pixels: Colours, known: Mask) -> Colours:
         coarse = cv2.pyrUp(spread, dstsize=(2 * spread.shape[1], 2 * spread.shape[0]))[: len(finer), : finer.shape[1]]
         share = np.minimum(finer[..., 3:] * 2, 1)
         spread = share * finer[..., :3] / np.maximum(finer[..., 3:], 1e-8) + (1 - share) * coarse
-    return np.asarray(np.where(known[..., None], pixels, spread), np.float32)
+    return np.asarray(np.where(is_source[..., None], pixels, spread), np.float32)
 
 
 def _average_colour(pixels: Colours, chosen: Mask) -> Colours:

@@ -33,8 +33,8 @@ def predict_mattes(segmenter: Segmenter, image: Image.Image, edges: EdgeSpec) ->
 
 
 def _predict_both(segmenter: Segmenter, image: Image.Image, edges: EdgeSpec) -> list[Alpha]:
-    (own,), (mirrored,) = (segmenter.predict_alphas([view], edges) for view in (image, ImageOps.mirror(image)))
-    return [own, mirrored[:, ::-1]]
+    (plain,), (mirrored,) = (segmenter.predict_alphas([view], edges) for view in (image, ImageOps.mirror(image)))
+    return [plain, mirrored[:, ::-1]]
 
 
 def _widen_box(box: Box, size: tuple[int, int]) -> Box:

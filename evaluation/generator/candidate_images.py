@@ -113,8 +113,8 @@ def find_certificate_fault(
         original.save(original_file)
         inside.save(mask_file)
         try:
-            made = pipeline(original, prompt, mask=inside, mode="soft", seed=seed)
-            save_lossless(made.images[0], image_file, None, made.certificates[0])
+            output = pipeline(original, prompt, mask=inside, mode="soft", seed=seed)
+            save_lossless(output.images[0], image_file, None, output.certificates[0])
             verify_file(image_file, original_file, mask=mask_file)
         except UnsafeContentError:
             raise

@@ -148,7 +148,7 @@ class FringeScore:
     width: float  # pixels across the edge that are visibly wrong
 
 
-def score_fringe(made: Pixels, truth: Pixels, alpha: Alpha, reach: int) -> FringeScore:
+def score_fringe(image: Pixels, truth: Pixels, alpha: Alpha, reach: int) -> FringeScore:
     """Score an image [h, w, 3] of a product whose true alpha is known, within `reach` pixels of its edge.
 
     Width is the area that is wrong by more than VISIBLE levels over the edge's length.
@@ -156,6 +156,6 @@ def score_fringe(made: Pixels, truth: Pixels, alpha: Alpha, reach: int) -> Fring
     inside = alpha >= 0.5
     edge = _find_boundary(inside)
     near = _compute_distances(edge) <= reach
-    difference = np.abs(made.astype(np.int16) - truth.astype(np.int16))[near]
+    difference = np.abs(image.astype(np.int16) - truth.astype(np.int16))[near]
     wrong = int((difference.max(-1) > VISIBLE).sum())
     return FringeScore(float(difference.mean()), wrong / max(1, int(edge.sum())))

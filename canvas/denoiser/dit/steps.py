@@ -111,11 +111,13 @@ class PreparedDit:
         images = None if condition.images is None else dit.encoder_hid_proj(condition.images)
         self.weight = compute_folded_weight(dit.x_embedder)
         self.bias: torch.Tensor | None = get_bias(dit.x_embedder)
-        self.known: torch.Tensor | None = None
+        self.masked_inputs: torch.Tensor | None = None
         if hole is not None and masked is not None:
-            known = pack_latents(torch.cat([masked, hole], dim=1))
-            self.weight, own = self.weight.tensor_split((self.weight.shape[1] - known.shape[-1],), dim=1)
-            self.known, self.bias = F.linear(known, own, self.bias), None
+            masked_tokens = pack_latents(torch.cat([masked, hole], dim=1))
+            self.weight, masked_weight = self.weight.tensor_split(
+                (self.weight.shape[1] - masked_tokens.shape[-1],), dim=1
+            )
+            self.masked_inputs, self.bias = F.linear(masked_tokens, masked_weight, self.bias), None
         self.doubles = [_DoubleBlock(block, images) for block in dit.transformer_blocks]
         self.singles = [_SingleBlock(block) for block in dit.single_transformer_blocks]
         self.modulation, self.output = _Product(dit.norm_out.linear), _Product(dit.proj_out)
@@ -126,7 +128,7 @@ class PreparedDit:
         """Return the predictions (N or 2 N, C, h, w) for noisy latents (N, C, h, w) at one timestep, and what the
         blocks did, or as `change` says they do."""
         image = F.linear(pack_latents(latents), self.weight, self.bias)
-        image = image if self.known is None else image + self.known
+        image = image if self.masked_inputs is None else image + self.masked_inputs
         image = image.repeat(len(self.text) // len(image), 1, 1)
         embedding = F.silu(self.pooled + self._embed_time(timestep))
         after = self._run_blocks(image, embedding) if change is None else image + change
@@ -207,8 +209,8 @@ class _DoubleBlock:
         self, text: torch.Tensor, image: torch.Tensor, embedding: torch.Tensor, turns: torch.Tensor, rows: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return text (N, T, W) and image (N, I, W) after the block, which are those rows of the condition."""
-        words, own = self.text.modulate(embedding), self.image.modulate(embedding)
-        parts = self.text.project(text, words, self.heads), self.image.project(image, own, self.heads)
+        words, image_inputs = self.text.modulate(embedding), self.image.modulate(embedding)
+        parts = self.text.project(text, words, self.heads), self.image.project(image, image_inputs, self.heads)
         query, key, value = (torch.cat(pair, dim=1) for pair in zip(*parts, strict=True))
         attended = attend(turn(query, turns), turn(key, turns), value.transpose(1, 2).contiguous()).flatten(2)
         length = text.shape[1]
@@ -218,7 +220,7 @@ class _DoubleBlock:
             for prompt_key, prompt_value, scale in self.prompts
         ]
         text = self.text.add(text, attended[:, :length], words)
-        image = self.image.add(image, attended[:, length:], own)
+        image = self.image.add(image, attended[:, length:], image_inputs)
         return text, sum(prompted, start=image)
 
     def _project_images(
@@ -297,13 +299,13 @@ class _SingleBlock:
         key, value = torch.unflatten(both, -1, (2, self.heads, -1)).unbind(-3)
         query, wide = rest.tensor_split((self.width,), dim=-1)
         query = _norm(torch.unflatten(query, -1, (self.heads, -1)), self.query_norm)
-        joined = wide.new_empty(*wide.shape[:2], self.width + wide.shape[-1])
-        attended, activated = joined.tensor_split((self.width,), dim=-1)
+        buffer = wide.new_empty(*wide.shape[:2], self.width + wide.shape[-1])
+        attended, activated = buffer.tensor_split((self.width,), dim=-1)
         value = value.transpose(1, 2).contiguous()
         attention = attend(turn(query, turns[first:]), turn(_norm(key, self.key_norm), turns), value)
         torch.unflatten(attended, -1, (self.heads, -1)).copy_(attention)
         activate(wide, activated)
-        return torch.addcmul(tokens[:, first:], gate[:, None], self.out(joined))
+        return torch.addcmul(tokens[:, first:], gate[:, None], self.out(buffer))
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

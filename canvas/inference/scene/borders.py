@@ -29,19 +29,19 @@ FADE_SHARE = 0.5
 Plane = NDArray[np.float32]
 
 
-def continue_photograph(generated: Pixels, photograph: Pixels, known: Mask) -> Pixels:
-    """Return the photograph where it is `known`, and round it what was generated, without a step at the border.
+def continue_photograph(generated: Pixels, photograph: Pixels, is_photograph: Mask) -> Pixels:
+    """Return the photograph where `is_photograph`, and round it what was generated, without a step at the border.
 
     Args:
         generated: (h, w, 3), of the whole frame.
         photograph: (h, w, 3); what it is elsewhere does not matter.
-        known: (h, w).
+        is_photograph: (h, w).
     """
-    if known.all() or not known.any():
+    if is_photograph.all() or not is_photograph.any():
         return generated
-    inside, outside = known.astype(np.float32), 1 - known.astype(np.float32)
+    inside, outside = is_photograph.astype(np.float32), 1 - is_photograph.astype(np.float32)
     near, far = (
-        _blur_known(pixels.astype(np.float32), weight, STEP_REACH)
+        _blur_weighted(pixels.astype(np.float32), weight, STEP_REACH)
         for pixels, weight in ((photograph, inside), (generated, outside))
     )
     away = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -49,10 +49,10 @@ def continue_photograph(generated: Pixels, photograph: Pixels, known: Mask) -> P
     odd = np.abs(steps - np.median(steps[ring > 0], axis=0)).max(-1)
     ring *= np.exp(-((odd / SPREAD) ** 2))
     ring[ring < LEAST_WEIGHT] = 0
-    steps = _blur_known(steps, ring, ALONG_REACH)
-    offset = fill_smoothly(steps, ring) * np.exp(-away / (FADE_SHARE * min(known.shape)))[..., None]
-    made = np.clip(np.rint(generated + offset), 0, 255).astype(np.uint8)
-    return np.where(known[..., None], photograph, made)
+    steps = _blur_weighted(steps, ring, ALONG_REACH)
+    offset = fill_smoothly(steps, ring) * np.exp(-away / (FADE_SHARE * min(is_photograph.shape)))[..., None]
+    continued = np.clip(np.rint(generated + offset), 0, 255).astype(np.uint8)
+    return np.where(is_photograph[..., None], photograph, continued)
 
 
 def fill_smoothly(values: Plane, weights: Plane) -> Plane:
@@ -75,7 +75,7 @@ def fill_smoothly(values: Plane, weights: Plane) -> Plane:
     return np.asarray(weights[..., None] * values + (1 - weights[..., None]) * larger, np.float32)
 
 
-def _blur_known(values: Plane, weights: Plane, reach: float) -> Plane:
+def _blur_weighted(values: Plane, weights: Plane, reach: float) -> Plane:
     """Return Gaussian means of `values` (h, w, 3) over what `weights` (h, w) counts; 0 where nothing counts."""
     total = cv2.GaussianBlur(values * weights[..., None], (0, 0), reach)
     return np.asarray(total / np.maximum(cv2.GaussianBlur(weights, (0, 0), reach), 1e-4)[..., None], np.float32)

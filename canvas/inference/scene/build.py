@@ -113,14 +113,14 @@ def asks_for_segmenter(images: Images, masks: Masks, layout: Layout | None) -> b
 
 def pair_masks(images: Sequence[Image.Image], masks: Masks) -> list[tuple[Image.Image, Image.Image | None]]:
     """Return each image with its mask; ValueError where they are not as many."""
-    own: Sequence[Image.Image | None] = [None] * len(images)
+    mask_list: Sequence[Image.Image | None] = [None] * len(images)
     if masks is not None:
-        own = [masks] if isinstance(masks, Image.Image) else list(masks)
-    if len(own) != len(images):
+        mask_list = [masks] if isinstance(masks, Image.Image) else list(masks)
+    if len(mask_list) != len(images):
         raise ValueError(
-            f"{len(own)} masks were given for {len(images)} products: give one each, - for a cut-out, or none"
+            f"{len(mask_list)} masks were given for {len(images)} products: give one each, - for a cut-out, or none"
         )
-    return list(zip(images, own, strict=True))
+    return list(zip(images, mask_list, strict=True))
 
 
 def list_images(images: Images) -> list[Image.Image]:

@@ -65,7 +65,7 @@ class FramedScene:
     main: int  # the window that shows most of the product
     cell: int  # pixels on a side of a latent cell
     photograph: Pixels | None  # in the frame, where one is extended
-    known: Mask | None  # where it is
+    is_photograph: Mask | None  # where it is
 
     @property
     def condition(self) -> Condition | list[Window]:
@@ -93,12 +93,12 @@ class FramedScene:
             for place, features, frame in zip(self.places, self.features, frames, strict=True)
         ]
         rows = [[part[row] for part in parts] for row in range(len(latents))]
-        made = [row[0] if len(row) == 1 else blend_windows(self.frame, self.places, row) for row in rows]
-        if self.photograph is None or self.known is None:
-            return made
+        backgrounds = [row[0] if len(row) == 1 else blend_windows(self.frame, self.places, row) for row in rows]
+        if self.photograph is None or self.is_photograph is None:
+            return backgrounds
         return [
-            replace(background, pixels=continue_photograph(background.pixels, self.photograph, self.known))
-            for background in made
+            replace(background, pixels=continue_photograph(background.pixels, self.photograph, self.is_photograph))
+            for background in backgrounds
         ]
 
     def _locate(self, place: Rectangle) -> LatentPlace:
@@ -158,7 +158,7 @@ def frame_scene(
         main=main,
         cell=get_scale_factor(pipeline.vae),
         photograph=frame_product_bytes(product, frame)[0] if keeps_photograph else None,
-        known=np.asarray(whole.mask[0, 0] >= 0.5) if keeps_photograph else None,
+        is_photograph=np.asarray(whole.mask[0, 0] >= 0.5) if keeps_photograph else None,
     )
 
 

@@ -36,7 +36,7 @@ SURROUNDINGS = 2.0
 def relight_scene(
     pipeline: CanvasPipeline,
     background: Background | CloseUpBackground,
-    shown: Pixels,
+    plain_image: Pixels,
     scene: Scene,
     originals: Sequence[Image.Image],
     layout: Layout,
@@ -47,7 +47,7 @@ def relight_scene(
     Args:
         pipeline: Whose networks predict the light on a product, and its shadow.
         background: As it is pasted.
-        shown: The image with the products as they are.
+        plain_image: The image with the products as they are.
         scene: The products.
         originals: Their images as they were handed in.
         layout: Where they stand.
@@ -58,9 +58,9 @@ def relight_scene(
     lit, grids = scene.product.pixels.copy(), []
     for number in range(len(originals)):
         core, part = scene.owners == number, scene.parts == number
-        grid = _predict_grid(pipeline.light, scene.product, shown, core, part)
-        made = apply_gain(scene.product.pixels, grid, compute_box(core), part)
-        lit[part] = made[part]
+        grid = _predict_grid(pipeline.light, scene.product, plain_image, core, part)
+        lit_pixels = apply_gain(scene.product.pixels, grid, compute_box(core), part)
+        lit[part] = lit_pixels[part]
         grids.append(grid)
     lit_scene = replace(scene, product=replace(scene.product, pixels=lit))
     image = background.composite(lit_scene.product)
@@ -76,13 +76,13 @@ def check_product(image: Pixels, scene: Scene, number: int, grid: GainGrid) -> t
     return (*check_grid(grid), *check_pixels(image, scene.product.pixels, core, grid, compute_box(core)))
 
 
-def _predict_grid(light: LightModel, product: Product, shown: Pixels, core: Mask, part: Mask) -> GainGrid:
+def _predict_grid(light: LightModel, product: Product, plain_image: Pixels, core: Mask, part: Mask) -> GainGrid:
     """Return the lawful gain of one product, of the part of the canvas round it: what the network learnt from are
     images of one product, which takes much of them."""
     region = _widen_box(core).region
     alpha: Alpha = np.where(part, product.alpha, np.float32(0))
     alpha[part & (product.alpha == 1) & ~core] = np.nextafter(np.float32(1), np.float32(0))  # where products are mixed
-    predicted = predict_gain(light, product.pixels[region], alpha[region], shown[region])
+    predicted = predict_gain(light, product.pixels[region], alpha[region], plain_image[region])
     check_finite(torch.from_numpy(predicted), "the light network")
     return limit_clipping(make_lawful(predicted), product.pixels, core, compute_box(core))
 
@@ -106,8 +106,8 @@ def _place_line(middle: float, length: float, whole: int) -> tuple[int, int]:
 def _certify(
     image: Pixels, scene: Scene, originals: Sequence[Image.Image], layout: Layout, grids: Sequence[GainGrid]
 ) -> SceneCertificate:
-    shown = Image.fromarray(image)
-    digest, certificates = digest_image(shown), []
+    output_image = Image.fromarray(image)
+    digest, certificates = digest_image(output_image), []
     for number, (original, grid) in enumerate(zip(originals, grids, strict=True)):
         checks = check_product(image, scene, number, grid)
         broken = [check.describe() for check in checks if not check.holds]

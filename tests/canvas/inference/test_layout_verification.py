@@ -14,7 +14,7 @@ from canvas.inference.files import save_lossless
 from canvas.inference.product import composite_pixels
 from canvas.inference.provenance import describe_generation
 from canvas.inference.scene.build import build_scene
-from canvas.layout.spec import Layout, build_layout, read_stated_layout
+from canvas.layout.spec import Layout, build_layout, rebuild_layout
 from canvas.verification import BrokenLawError, verify_file
 from tests.canvas.inference.conftest import cutout
 
@@ -102,4 +102,4 @@ def test_several_products_without_a_layout_are_refused(folder: Path) -> None:
 )
 def test_what_an_image_says_of_its_layout_is_not_believed(words: object) -> None:
     with pytest.raises(ValueError, match=r"is not understood|needs a canvas"):
-        read_stated_layout(words)
+        rebuild_layout(words)
