@@ -6,8 +6,8 @@
 
 It needs artifacts/ and models/ of a full run. Each arm is section `align` of params.yaml with values of its own, at
 every seed; those of `--once` at the first seed alone. All start from the same generator, whose images are judged once a
-seed. It writes alignments.md (changes since the start with intervals over held-out products, by the judge that no reward is
-made of), alignments.json (the same, and every check), curves.png (rewards against gold) and before-after.png.
+seed. It writes alignments.md (changes since the start with intervals over held-out products, by the judge that no
+reward is made of), alignments.json (the same, and every check), curves.png (rewards against gold) and before-after.png.
 
 `unguarded` is nft without the denoising loss and without the guard, three times as long: its last weights are judged,
 and show what rewards are hacked to; of the others the best check's.
