@@ -38,7 +38,7 @@ def test_arms_are_compared_with_the_generator_that_they_start_from(
     options += ["--checks", "2", "--prompts", "2", "--check-prompts", "2"]
     options += ["--root", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert main(options) == 0, capsys.readouterr().err
-    report = json.loads((tmp_path / "out" / "align.json").read_text())
+    report = json.loads((tmp_path / "out" / "alignments.json").read_text())
     assert [(row["arm"], row["seed"]) for row in report["runs"]] == [
         *(("nft", 4), ("nft-diverse", 4), ("unguarded", 4)),
         *(("nft", 5), ("nft-diverse", 5)),
@@ -52,7 +52,7 @@ def test_arms_are_compared_with_the_generator_that_they_start_from(
     assert set(changes) == {"gold", "scene", "sharp", "growth", "kid", "diversity"}
     gains = [row["gold_gain"] for row in report["runs"] if row["arm"] == "nft"]
     assert changes["gold"][0] == pytest.approx(np.mean(gains))
-    page = (tmp_path / "out" / "align.md").read_text()
+    page = (tmp_path / "out" / "alignments.md").read_text()
     assert page in capsys.readouterr().out
     assert "| start | " in page
     assert "4 images of 2 held-out prompts" in page

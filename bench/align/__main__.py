@@ -6,8 +6,8 @@
 
 It needs artifacts/ and models/ of a full run. Each arm is section `align` of params.yaml with values of its own, at
 every seed; those of `--once` at the first seed alone. All start from the same generator, whose images are judged once a
-seed. It writes align.md (changes since the start with intervals over held-out products, by the judge that no reward is
-made of), align.json (the same, and every check), curves.png (rewards against gold) and before-after.png.
+seed. It writes alignments.md (changes since the start with intervals over held-out products, by the judge that no
+reward is made of), alignments.json (the same, and every check), curves.png (rewards against gold) and before-after.png.
 
 `unguarded` is nft without the denoising loss and without the guard, three times as long: its last weights are judged,
 and show what rewards are hacked to; of the others the best check's.
@@ -77,9 +77,9 @@ def measure(
         assert isinstance(value, Interval)
         return [value.mean, value.low, value.high]
 
-    (out / "align.md").write_text(page, encoding="utf-8")
+    (out / "alignments.md").write_text(page, encoding="utf-8")
     report = {"arms": summaries, "runs": rows}
-    (out / "align.json").write_text(json.dumps(report, indent=1, default=encode) + "\n", encoding="utf-8")
+    (out / "alignments.json").write_text(json.dumps(report, indent=1, default=encode) + "\n", encoding="utf-8")
     draw_curves(runs, out / "curves.png")
     (out / "before-after.png").write_bytes(draw_before_and_after(starts[0], runs[0].judgment))
     return page
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(strip_controls(f"bench.align: {error}"), file=sys.stderr)
         return 1
     print(page)
-    print(f"bench.align: {options.out}/align.md, align.json, curves.png and before-after.png")
+    print(f"bench.align: {options.out}/alignments.md, alignments.json, curves.png and before-after.png")
     return 0
 
 
