@@ -20,12 +20,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.align.arms import ARMS, TRAIN
 from canvas.terminal import strip_controls
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.profiles import merge_sections
+
+if TYPE_CHECKING:  # it loads torch
+    from bench.align.trials import Trial, Trials
 
 NEEDED = (
     *(f"artifacts/{name}" for name in ("pins", "kept", "masks", "captions", "shards")),
@@ -37,33 +40,41 @@ NEEDED = (
 def measure(
     arms: Sequence[str], seeds: Sequence[int], once: Sequence[str], sections: Any, changes: Any, root: Path, out: Path
 ) -> str:
-    """Run and judge all arms, write the four files, and return the page."""
-    from bench.align.drawing import draw_before_and_after, draw_curves
-    from bench.align.judging import describe_trial, format_table, summarize
+    """Run and judge all arms, write the four files after every seed, and return the page."""
+    from bench.align.judging import describe_trial
     from bench.align.trials import Trials
-    from evaluation.statistics.intervals import Interval
 
-    trials = Trials(sections, changes, root)
-    runs = []
+    trials, page = Trials(sections, changes, root), ""
+    runs: list[Trial] = []
     for seed in seeds:  # all arms of a seed, so that a machine that slows down slows all
         for arm in (*arms, *(once if seed == seeds[0] else ())):
             runs.append(trials.run(arm, seed))
             row = describe_trial(runs[-1], trials.get_start(seed))
             print(json.dumps({name: value for name, value in row.items() if name != "checks"}), flush=True)
-    starts = [trials.get_start(seed) for seed in seeds]
+        page = write_report(trials, runs, out)
+    return page
+
+
+def write_report(trials: Trials, runs: Sequence[Trial], out: Path) -> str:
+    """Write the four files of these runs, and return the page."""
+    from bench.align.drawing import draw_before_and_after, draw_curves
+    from bench.align.judging import describe_trial, format_table, summarize
+    from evaluation.statistics.intervals import Interval
+
+    starts = {run.seed: trials.get_start(run.seed) for run in runs}
     summaries = {}
-    for arm in (*arms, *once):
+    for arm in dict.fromkeys(run.arm for run in runs):
         arm_runs = [run for run in runs if run.arm == arm]
-        before = [trials.get_start(run.seed) for run in arm_runs]
+        before = [starts[run.seed] for run in arm_runs]
         summaries[arm] = summarize(trials.judge.engaged, before, [run.judgment for run in arm_runs])
-    rows = [describe_trial(run, trials.get_start(run.seed)) for run in runs]
-    images = starts[0].images
+    rows = [describe_trial(run, starts[run.seed]) for run in runs]
+    first = starts[runs[0].seed]
     lines = [
-        format_table(starts, summaries, runs),
+        format_table(list(starts.values()), summaries, runs),
         "",
-        f"{len(images.images)} images of {len(set(images.rows))} held-out prompts and {len(set(images.products))} "
-        f"products, seeds {', '.join(map(str, seeds))}. Changes since the start, with 95 % intervals over products; "
-        "diversity within a prompt is a share of the start's.",
+        f"{len(first.images.images)} images of {len(set(first.images.rows))} held-out prompts and "
+        f"{len(set(first.images.products))} products, seeds {', '.join(map(str, starts))}. Changes since the start, "
+        "with 95 % intervals over products; diversity within a prompt is a share of the start's.",
         "",
         *(
             f"- {row['arm']}, seed {row['seed']}: gold {row['gold_gain']:+.3f}, best at step {row['best_step']} of "
@@ -81,7 +92,7 @@ def measure(
     report = {"arms": summaries, "runs": rows}
     (out / "alignments.json").write_text(json.dumps(report, indent=1, default=encode) + "\n", encoding="utf-8")
     draw_curves(runs, out / "curves.png")
-    (out / "before-after.png").write_bytes(draw_before_and_after(starts[0], runs[0].judgment))
+    (out / "before-after.png").write_bytes(draw_before_and_after(first, runs[0].judgment))
     return page
 
 
