@@ -149,8 +149,8 @@ class DenoiserFamily(Protocol):
     # sampling
 
     def choose_preparation(self, model: Denoiser, /) -> Prepare | None:
-        """Return what prepares the network, as it is now, for steps that give what `predict` does up to rounding, and
-        quicker; None: nothing, `predict` is called."""
+        """Return what prepares the network, as it is now, for steps that give what `predict` does up to rounding, by
+        fewer operations; None: nothing, `predict` is called."""
 
     def predict_from_change(
         self,

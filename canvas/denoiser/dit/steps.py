@@ -1,9 +1,8 @@
-"""Flux's transformer for the steps from noise to latents: its own prediction up to rounding, in less time.
+"""Flux's transformer for the steps from noise to latents: its own prediction up to rounding, by fewer operations.
 
 What all steps share is computed once: text, the tokens' places, the first layer's share of masked latents and hole.
 Layers that read the same are one product of matrices, with LoRAs folded into it, and the last block gives the image's
-tokens alone. It copies the weights that it joins, so a large model, whose products are large enough, keeps its own
-forward pass.
+tokens alone. It copies the weights that it joins, so a large model keeps its own forward pass.
 
 N: latents in a pass, C: latent channels, h and w: latent size. T and I: tokens of text and image, S: both; W: width.
 """
@@ -32,8 +31,8 @@ from canvas.denoiser.passes.layers import compute_folded_weight, get_bias, has_f
 MAX_PARAMETERS = 100_000_000
 """Of models whose weights are copied for a pass."""
 
-ROWS = 4
-"""Of a condition that a processor computes at once: what they hold between two layers stays in its cache."""
+ROWS = 8
+"""Of a condition that a processor computes at once, so that what they hold between two layers may stay in its cache."""
 
 EPSILON = 1e-6
 """Of every norm of the transformer."""
@@ -316,7 +315,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
 def turn(values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn pairs of numbers (N, S, heads, numbers) by their token's place (Su et al. 2021, section 3.4.2).
 
-    Returns (N, heads, S, numbers), one head after the other in memory, as attention is quickest.
+    Returns (N, heads, S, numbers), one head after the other in memory, as attention reads them.
     """
     pairs = torch.view_as_complex(torch.unflatten(values.float(), -1, (-1, 2))).transpose(1, 2)
     turned = torch.mul(pairs, turns, out=pairs.new_empty(pairs.shape))
@@ -324,8 +323,8 @@ def turn(values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def activate(values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return stock's GELU, of its tanh's kind, in `out` if that is given. A processor takes half the time for its other
-    form in fp32."""
+    """Return stock's GELU, of its tanh's kind, in `out` if that is given; on a processor in fp32 by its other form,
+    without a tanh."""
     if values.dtype != torch.float32 or values.device.type != "cpu":
         activated = F.gelu(values, approximate="tanh")
         return activated if out is None else out.copy_(activated)

@@ -72,8 +72,11 @@ def compare(model: FluxTransformer2DModel, condition: DenoiserCondition) -> tupl
     )
 
 
-@pytest.mark.parametrize("rows", [ROWS, 2 * ROWS])
-def test_prepared_steps_equal_the_model(base: FluxTransformer2DModel, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "at_once"), [(ROWS, 8), (2 * ROWS, 8), (2 * ROWS, 2), (2 * ROWS, 4)])
+def test_prepared_steps_equal_the_model(
+    base: FluxTransformer2DModel, rows: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "ROWS", at_once)
     ours, stock = compare(base, build_condition(rows))
     assert stock.std() > 0.1
     torch.testing.assert_close(ours, stock, **CLOSE)
@@ -118,7 +121,10 @@ def test_loras_count_as_they_do_in_the_model(base: FluxTransformer2DModel, chang
 
 
 @pytest.mark.parametrize("scales", [(0.0,), (0.7,), (0.4, 1.0)])
-def test_image_prompts_count_as_they_do_in_the_model(base: FluxTransformer2DModel, scales: tuple[float, ...]) -> None:
+def test_image_prompts_count_as_they_do_in_the_model(
+    base: FluxTransformer2DModel, scales: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "ROWS", 2)
     model = add_learnt_image_prompt(base)
     with use_image_prompts(model, [resolve_layer_scales(model, scale) for scale in scales]):
         ours, stock = compare(model, build_condition(images=len(scales)))
