@@ -123,7 +123,7 @@ def link_encoders(source: Path, target: Path, *, without: Sequence[str] = ()) ->
     counts: Counter[str] = Counter()
     for name in ("first", "second", T5_FOLDER):
         if (source / name).is_dir() and name not in without:
-            counts += link_files(sorted((source / name).iterdir()), target / name)
+            counts.update(link_files(sorted((source / name).iterdir()), target / name))  # `+=` would drop zeros
     return counts
 
 
