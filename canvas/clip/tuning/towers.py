@@ -12,6 +12,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from diffusers import ModelMixin  # noqa: F401  # diffusers looks for the base of a part's class in its module
 from diffusers.configuration_utils import register_to_config
 
 from canvas.clip.model import CONFIG_FILE, T5_FOLDER, WEIGHTS_FILE, TextTower, Tower, build_clip_config, load_clip
