@@ -124,7 +124,7 @@ def test_the_generator_reads_prompts_with_them(tuned: Path, tmp_path: Path) -> N
     sections = load_sections("tiny", ROOT)
     spec = read_section(DenoiserSpec, "denoiser", sections)
     unet = build_denoiser(spec, latent_channels=4, sample_size=8, text_width=32, pooled_width=16)
-    add_inpaint_channels(unet).save_pretrained(tmp_path / "inpaint" / "unet")
+    add_inpaint_channels(unet, 8).save_pretrained(tmp_path / "inpaint" / "unet")
     scheduler = build_training_scheduler(read_section(DiffusionSpec, "diffusion", sections))
     scheduler.save_pretrained(tmp_path / "inpaint" / "scheduler")
     folders = {name: tuned / "models" / name for name in ("clip", "text", "vae", "segmenter")}

@@ -185,7 +185,7 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    profiles = "demo, canvas-dit, canvas-xl, dit, public-sdxl-lora, small, tiny, unet"
+    profiles = "demo, canvas-dit, canvas-xl, dit, public-sdxl-lora, small, text, tiny, unet"
     assert f"no profile 'huge': there are {profiles}" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]

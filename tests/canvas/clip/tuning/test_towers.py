@@ -18,16 +18,16 @@ from canvas.clip.tuning.towers import (
     load_towers,
     write_tuning,
 )
-from tests.canvas.clip.test_model import OTHER, SMALL
+from tests.canvas.tiny import CLIP, OTHER_CLIP
 
-TEXT = TextSpec(first=SMALL, second=OTHER, t5=None)
+TEXT = TextSpec(first=CLIP, second=OTHER_CLIP, t5=None)
 PROMPTS = ["red mug, in a forest", "a lobby"]
 
 
 @pytest.fixture
 def encoders(tmp_path: Path) -> Path:
     """What train_clip writes."""
-    for seed, (name, spec) in enumerate((("first", SMALL), ("second", OTHER))):
+    for seed, (name, spec) in enumerate((("first", CLIP), ("second", OTHER_CLIP))):
         torch.manual_seed(seed)
         save_clip(build_clip(spec), spec, tmp_path / "clip" / name)
     return tmp_path / "clip"
@@ -36,7 +36,7 @@ def encoders(tmp_path: Path) -> Path:
 def test_the_first_mix_is_the_states_that_a_denoiser_reads(encoders: Path) -> None:
     plain = load_towers(encoders, TEXT)
     states, pooled = encode_prompts(plain, PROMPTS)
-    write_tuning(encoders / "second", [24], build_first_weights(OTHER.text_layers).tolist())
+    write_tuning(encoders / "second", [24], build_first_weights(OTHER_CLIP.text_layers).tolist())
     mixed = load_towers(encoders, TEXT)
     assert isinstance(mixed[1], MixedTextTower)
     assert measure_text_widths(mixed) == measure_text_widths(plain)
@@ -46,7 +46,7 @@ def test_the_first_mix_is_the_states_that_a_denoiser_reads(encoders: Path) -> No
 
 
 def test_a_mix_is_the_weighted_sum_of_the_blocks(encoders: Path) -> None:
-    tower = TextTower.from_clip(load_clip(encoders / "second"), OTHER)
+    tower = TextTower.from_clip(load_clip(encoders / "second"), OTHER_CLIP)
     tokens = tower.tokenize(PROMPTS)
     with torch.no_grad():
         blocks = tower.clip.forward_intermediates(text=tokens, normalize=False)["text_intermediates"]
@@ -56,7 +56,7 @@ def test_a_mix_is_the_weighted_sum_of_the_blocks(encoders: Path) -> None:
 
 
 def test_a_mixed_tower_survives_the_disk(encoders: Path, tmp_path: Path) -> None:
-    tower = build_mixed_tower(TextTower.from_clip(load_clip(encoders / "second"), OTHER), [0.1, 0.7])
+    tower = build_mixed_tower(TextTower.from_clip(load_clip(encoders / "second"), OTHER_CLIP), [0.1, 0.7])
     tower.save_pretrained(tmp_path / "saved")
     loaded = MixedTextTower.from_pretrained(tmp_path / "saved").eval()
     tokens = tower.tokenize(PROMPTS)
@@ -92,4 +92,4 @@ def test_a_directory_of_something_else_is_refused(encoders: Path, tmp_path: Path
 def test_encoders_of_other_sizes_are_refused(encoders: Path) -> None:
     check_sizes(encoders, TEXT)
     with pytest.raises(ValueError, match=r"clip/second has embed_dim 24 and .* text.second says 16 and .*make them"):
-        check_sizes(encoders, TextSpec(first=SMALL, second=SMALL, t5=None))
+        check_sizes(encoders, TextSpec(first=CLIP, second=CLIP, t5=None))

@@ -9,14 +9,14 @@ from canvas.clip.model import build_clip, encode_prompts, save_clip
 from canvas.clip.spec import TextSpec
 from canvas.clip.tuning.towers import load_towers
 from evaluation.measures.recall.text_probe import compute_mean_states, label_texts, score_text_states
-from tests.canvas.clip.test_model import OTHER, SMALL
+from tests.canvas.tiny import CLIP, OTHER_CLIP
 
-TEXT = TextSpec(first=SMALL, second=OTHER, t5=None)
+TEXT = TextSpec(first=CLIP, second=OTHER_CLIP, t5=None)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, spec in (("first", SMALL), ("second", OTHER)):
+    for name, spec in (("first", CLIP), ("second", OTHER_CLIP)):
         torch.manual_seed(0)
         save_clip(build_clip(spec), spec, tmp_path / name)
     return tmp_path
@@ -34,7 +34,7 @@ def test_a_text_of_several_labels_has_none() -> None:
 def test_states_are_those_that_the_denoiser_reads(folder: Path) -> None:
     towers, texts = load_towers(folder, TEXT), ["a", "b c", "d"]
     means = compute_mean_states(towers, texts, batch_size=2)
-    assert means.shape == (3, SMALL.text_width + OTHER.text_width)
+    assert means.shape == (3, CLIP.text_width + OTHER_CLIP.text_width)
     torch.testing.assert_close(torch.from_numpy(means), encode_prompts(towers, texts)[0].mean(dim=1))
 
 
