@@ -121,7 +121,7 @@ def link_encoders(source: Path, target: Path, *, without: Sequence[str] = ()) ->
                 f"{source} holds no {name}/ with {CONFIG_FILE} and {WEIGHTS_FILE}: name a directory that train_text "
                 "or train_clip wrote"
             )
-    counts: Counter[str] = Counter()
+    counts = Counter(linked_files=0, copied_files=0)
     for name in ("first", "second", T5_FOLDER):
         if (source / name).is_dir() and name not in without:
             counts.update(link_files(sorted((source / name).iterdir()), target / name))  # `+=` would drop zeros

@@ -66,7 +66,7 @@ def _list_walks(batch) -> tuple[list[int], list[int]]:
     return batch["rows"].tolist(), batch["neighbour_rows"].tolist()
 
 
-def test_loss_falls_and_every_width_finds_its_images(tmp_path: Path) -> None:
+def test_loss_falls_and_texts_find_images_of_their_board_at_half_the_width_too(tmp_path: Path) -> None:
     steps = {"steps": 90, "checkpoint_every": 90, "sample_every": 90, "log_every": 10, "batch_size": 24}
     before = measure_recalls(TextTuner(build_clip_of_seed(), TINY, PARAMS, 24))
     tuner, figures = tune("none", tmp_path, learning_rate=3e-3, **steps)
