@@ -27,7 +27,7 @@ from tests.canvas.denoiser.dit.test_stock import WIDTH, add_learnt_image_prompt,
 from tests.canvas.denoiser.test_process import FLOW
 
 ROWS, SIZE = 3, (8, 12)
-CLOSE = {"rtol": 1e-5, "atol": 2e-6}
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_half_precision_stays_as_near_as_it_is(base: FluxTransformer2DModel) -> 
 
 def test_gelu_is_stocks() -> None:
     values = torch.linspace(-30, 30, 200_001)
-    torch.testing.assert_close(activate(values), F.gelu(values, approximate="tanh"), rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(activate(values), F.gelu(values, approximate="tanh"), rtol=1e-5, atol=1e-5)
     rounded = values.bfloat16()
     assert torch.equal(activate(rounded), F.gelu(rounded, approximate="tanh"))
 
