@@ -4,7 +4,7 @@
         [--pins 120] [--scenes 100] [--out .work/scenes]
 
 On held-out products of a full run below `--root` (models/ and artifacts/). It prints JSON, a line for each part, and
-writes sheets as PNG. About 6 minutes on two idle cores with the demo's model.
+writes sheets as PNG. It was not timed yet.
 
 - outpainting: 25 to 50 % of real pins are hidden and generated again. KID of that part to the hidden one, the gradient
   at the old border over that beside it, repetition; the same of the real pins, and of mirrored ones.

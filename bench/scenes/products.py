@@ -22,7 +22,7 @@ from evaluation.measures.canvases.products import count_products
 
 CANVAS = "288x192"
 QUANTILE = 0.95
-"""Of the similarities of different products: what is above it counts as the same product."""
+"""Quantile of the similarities of different products, above which two count as the same product."""
 
 
 @dataclass

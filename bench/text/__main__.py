@@ -6,8 +6,9 @@ It needs artifacts/ and models/ of a finished run. Each arm is stage train_text 
 values, then `encode` with these towers. Then the denoiser of the profile trains on product inpainting from scratch, for
 so many seconds at every seed, and generates the same products before the same prompts. It writes text.md, text.json and
 text.png into --out: retrieval at every width, probes of text states, held-out loss, scene accuracy and KID, with 95 %
-intervals by product, and the differences. Some 65 minutes with the values above on two cores: twice 2 to tune, twice
-90 s to encode, nine trainings of 4, and about 2 to judge each. Run it on an idle machine: seconds are held equal.
+intervals by product, and the differences. By arithmetic 65 minutes with the values above on two cores: twice 2 to
+tune, twice 90 s to encode, nine trainings of 4, and about 2 to judge each. Run it on an idle machine: seconds are
+held equal.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def floating(self) -> tuple[bool, ...]:
-        """Of each product, whether it floats and casts no shadow; (): none does."""
+        """Whether each product floats and casts no shadow; (): none does."""
         return tuple(spot.floats for spot in self.arrangement.spots) if isinstance(self.arrangement, Spots) else ()
 
     def place(self, sizes: Sequence[Size]) -> list[Rectangle]:

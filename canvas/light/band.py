@@ -14,8 +14,8 @@ from canvas.light.laws import Check
 from canvas.pins.masks import Alpha, Mask
 
 REACH_SHARE = 0.02
-"""Of the image's shorter side: how far from the mask's edge anything may be mended. A segmenter of 128 pixels a side is
-two and a half of its pixels off then."""
+"""Share of the image's shorter side: how far from the mask's edge anything may be mended. A segmenter of 128 pixels
+a side is two and a half of its pixels off then."""
 MIN_REACH = 4
 """The same in pixels, at least."""
 

@@ -15,7 +15,7 @@ Mode = Literal["hard", "soft"]
 """hard: the product's core is the original's, byte for byte; soft: original x a certified gain of the scene's light."""
 
 LIGHT_FOLDER = "light"
-"""Of the network in the directory of an assembled generator; one without it has no mode soft."""
+"""Folder of the network in an assembled generator; one without it has no mode soft."""
 
 NO_LIGHT = "this model has no light network, which mode soft needs: assemble it with that of train_light, or use hard"
 

@@ -20,7 +20,7 @@ from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha, Box, Mask, compute_box
 
 RIM_SHARE = 0.003
-"""Of the image's shorter side: how far from the mask's edge pixels are mixed of product and background, surely."""
+"""Share of the image's shorter side: how far from the mask's edge pixels are surely mixed with the background."""
 MIN_RIM = 1.5
 """The same in pixels, at least."""
 BLUR = 0.5

@@ -9,9 +9,9 @@ from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 
 CLOSE_MARGIN = 0.15
-"""Of the product's box, round it, in the closer view."""
+"""Margin round the product's box in the closer view, as a share of the box."""
 WHOLE_SHARE = 0.8
-"""Of the image's sides, from which a closer view shows too little that is new."""
+"""Share of the image's sides from which a closer view shows too little that is new."""
 
 
 def predict_mattes(segmenter: Segmenter, image: Image.Image, edges: EdgeSpec) -> list[Alpha]:

@@ -25,7 +25,7 @@ from evaluation.statistics.intervals import ResampledMean, resample_group_mean
 SHADOW = 0.2
 """Opacity from which a pixel lies in a shadow, for the balanced error rate."""
 OFFSETS = (-0.02, 0.0, 0.02, 0.05, 0.1)
-"""Of a drop shadow, in heights of the product's box: those to the right and down that are tried."""
+"""Offsets of a drop shadow to the right and down that are tried, in heights of the product's box."""
 BLURS = (0.02, 0.05, 0.1)
 """Standard deviations of its blur that are tried, likewise."""
 DROP_PINS = 60

@@ -29,13 +29,13 @@ from canvas.denoiser.family import Change, DenoiserCondition
 from canvas.denoiser.passes.layers import compute_folded_weight, get_bias, has_folded_weight
 
 MAX_PARAMETERS = 100_000_000
-"""Of models whose weights are copied for a pass."""
+"""Largest model whose weights are copied for a pass."""
 
 ROWS = 8
-"""Of a condition that a processor computes at once, so that what they hold between two layers may stay in its cache."""
+"""Rows of a condition that a processor computes at once, so that what lies between two layers may stay in its cache."""
 
 EPSILON = 1e-6
-"""Of every norm of the transformer."""
+"""What every norm of the transformer adds to a variance."""
 
 GELU = 1.5957691216057308, 0.07135481282614186
 """2 sqrt(2 / pi), and 0.044715 times it: gelu(x) is x sigmoid(x (first + second x^2)) where stock's is by tanh."""
@@ -46,7 +46,7 @@ LAYERS = (
     *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out"),
     *("norm.linear", "norm1.linear", "norm1_context.linear"),
 )
-"""Of a block: those that every step reads, where they have them."""
+"""Layers of a block that every step reads, where it has them."""
 
 
 def can_prepare(dit: FluxTransformer2DModel) -> bool:

@@ -1,8 +1,8 @@
 """One long image denoised in overlapping windows at once: MultiDiffusion (Bar-Tal et al. 2023).
 
 A denoiser knows frames of some aspects alone. In every step each window of a longer image gets a prediction as an image
-of its own, and where windows overlap the predictions are averaged. So all windows agree at every step, and there is no
-border between what came first and what came later.
+of its own, and where windows overlap the predictions are averaged. So all windows agree at every step, and none
+comes before another.
 """
 
 from __future__ import annotations

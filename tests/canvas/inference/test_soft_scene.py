@@ -84,10 +84,10 @@ def test_each_product_passes_from_the_files_alone(lighting, folder, layout: Layo
     residuals = [check.measured for check in verification.checks if check.law == "residual"]
     assert residuals == [0] * len(names)
     scene = build_scene([Image.open(folder / name) for name in names], layout=layout)
-    shown = np.array(Image.open(image))
+    pixels = np.array(Image.open(image))
     for number in range(len(names)):
         core = scene.owners == number
-        assert (shown[core] != scene.product.pixels[core]).any()  # each took on some light
+        assert (pixels[core] != scene.product.pixels[core]).any()  # each took on some light
     lines = verification.describe()
     assert len(lines) == 1 + len(names) * len(LIMITS)
     assert f"product {len(names)}, residual:" in lines[-1]

@@ -83,16 +83,16 @@ def test_a_mended_image_passes_with_its_mask_and_without(folder: Path):
 
 def test_text_in_a_band_drawn_across_the_product_is_found(folder: Path):
     """A forger redraws a line, calls it band, and takes it out of the core."""
-    shown = np.array(Image.open(folder / "soft.png").convert("RGB"))
+    pixels = np.array(Image.open(folder / "soft.png").convert("RGB"))
     line = np.zeros((SIDE, SIDE), bool)
     line[58:61, 45:75] = True
-    shown[line] = 255
-    Image.fromarray(shown).save(folder / "soft.png")
+    pixels[line] = 255
+    Image.fromarray(pixels).save(folder / "soft.png")
 
     def forge(stated: dict[str, Any]) -> None:
         stated["core"]["mask"] = encode(decode(stated["core"]["mask"]) & ~line)
         stated["band"] = encode(decode(stated["band"]) | line)
-        stated["image"] = digest_image(Image.fromarray(shown))
+        stated["image"] = digest_image(Image.fromarray(pixels))
 
     edit(folder, forge)
     assert find_broken(folder) == "band"
@@ -113,17 +113,17 @@ def test_product_that_is_called_background_is_found_by_the_mask(folder: Path, ho
 
 
 def test_a_changed_pixel_of_the_band_is_found(folder: Path):
-    shown = np.array(Image.open(folder / "soft.png").convert("RGB"))
+    pixels = np.array(Image.open(folder / "soft.png").convert("RGB"))
     row, column = np.argwhere(abs(measure_radius() - RADIUS) < 0.5)[0]
-    shown[row, column] ^= 1
-    Image.fromarray(shown).save(folder / "soft.png")
+    pixels[row, column] ^= 1
+    Image.fromarray(pixels).save(folder / "soft.png")
     assert find_broken(folder) == "image"
 
 
 def test_a_mended_core_is_the_originals_times_the_gain(folder: Path):
-    shown = np.array(Image.open(folder / "soft.png").convert("RGB"))
-    shown[60, 60, 0] += 3
-    Image.fromarray(shown).save(folder / "soft.png")
+    pixels = np.array(Image.open(folder / "soft.png").convert("RGB"))
+    pixels[60, 60, 0] += 3
+    Image.fromarray(pixels).save(folder / "soft.png")
     assert find_broken(folder) == "residual"
 
 
