@@ -67,7 +67,9 @@ def build_image_prompt_denoiser(
 
 def collect_caption_tokens(rows: ShardRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Return embeddings (N, E) of train pins with a product, and the tokens (N, TOKENS, D) of their first captions."""
-    row_of = {row.pin_id: row for row in rows.index if has_product(row) and row.split == "train"}
+    # Of views after the first some are collages: their captions name products that their pins' embeddings know not.
+    chosen = (row for row in rows.index if has_product(row) and row.view == 0 and row.split == "train")
+    row_of = {row.pin_id: row for row in chosen}
     embeddings, tokens = [], []
     for batch in batch_by_bucket((row_of[pin] for pin in select_evenly(row_of, MAX_CAPTION_PINS)), 64):
         columns = rows.read_columns(batch, ["text_states"])

@@ -22,9 +22,12 @@ from canvas.denoiser.image_prompt import (
     set_scale,
     use_image_prompts,
 )
-from canvas.denoiser.image_prompt_training import compute_caption_tokens, start_from_captions
+from canvas.denoiser.image_prompt_training import collect_caption_tokens, compute_caption_tokens, start_from_captions
 from canvas.denoiser.lora import add_lora, merge_lora
+from canvas.shards.files import Shards, write_shards
+from canvas.shards.rows import ShardRows
 from tests.canvas import tiny
+from tests.components.generator_parts import write_random_shards
 
 WIDTH = 24
 STYLE = "up_blocks.0.attentions.1"
@@ -107,6 +110,21 @@ def test_tokens_of_a_caption_are_means_of_its_parts_without_its_start():
     assert tokens.shape == (2, IMAGE_TOKENS, 3)
     assert torch.equal(tokens[:, 0], states[:, 1:3].mean(dim=1))
     assert torch.equal(tokens[:, -1], states[:, 7:].mean(dim=1))
+
+
+def test_captions_of_collages_say_nothing_of_their_pins_embedding(tmp_path: Path):
+    write_random_shards(tmp_path / "shards", rows=6)
+    pins = Shards(tmp_path / "shards")
+    samples = [dict(pins[row]) for row in range(6)]
+    samples.insert(1, samples[0] | {"view": "1", "kind": "product"})  # the first pin is a scene
+    work = tmp_path / "more-work"
+    write_shards(tmp_path / "more", 7, lambda rows: (samples[row] for row in rows), work=work, rows_per_shard=8)
+    one, other = (
+        collect_caption_tokens(ShardRows(tmp_path / name, lambda ids: torch.ones(len(ids), 3)))
+        for name in ("shards", "more")
+    )
+    assert len(one[1]) == 2  # p001, p002: the others are scenes or held out
+    assert torch.equal(one[1], other[1])
 
 
 def test_stock_diffusers_gives_the_same_output(tmp_path: Path):
