@@ -32,6 +32,7 @@ def encode(
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
     from canvas.pins.fallbacks import Notes, choose_sources
+    from canvas.shards.collages import Collages
     from canvas.shards.encoding import Encoders, PinSamples, compute_encoding_metrics
     from canvas.shards.files import write_shards
     from canvas.train.distributed import join_world
@@ -45,8 +46,14 @@ def encode(
     captions_of = read_captions(captions.path, split_of, choose_sources(captions.path, split_of, encode.sources, notes))
     ids = [pin_id for pin_id in split_of if pin_id in captions_of]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
+    collages = None
+    if encode.collages is not None and encode.views > 1:
+        train = {pin_id for pin_id in ids if split_of[pin_id] == "train"}
+        collages = Collages.read(encode.collages, encode.seed, pins.path, masks.path, captions.path, train)
     with join_world(encode.parallel) as world:
-        samples = PinSamples(pins.path, masks.path, views, captions_of, encoders, encode, frames, silent=world.rank > 0)
+        samples = PinSamples(
+            pins.path, masks.path, views, captions_of, encoders, encode, frames, world.rank > 0, collages
+        )
         started = time.perf_counter()
         rows, work = encode.rows_per_shard, scratch.path / "shards"
         encoded = write_shards(shards.path, len(views), samples, work=work, rows_per_shard=rows, world=world)

@@ -18,6 +18,9 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     features          (F, h/n, w/n)  a frozen network's, one for n x n latent cells; only where encode.features is given
     clip_image        (E,)        image embeddings of both encoders, each normalised, side by side
 
+A collage (encode.collages) is a view after the first of a scene, with products of other pins laid on it: its kind is
+"product", its masks are those of all products, its caption names them before the scene's place, and it is not promoted.
+
 Floats are float16. What is random is a function of the seed, the pin and the view.
 """
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -46,10 +50,12 @@ from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import compute_hole, compute_pixel_hole, mask_images
 from canvas.masks.simulation import sample_mask, simulate_errors
 from canvas.pins import tables
+from canvas.pins.captions import fit_caption
 from canvas.pins.frames import FrameSpec, Size, View, compute_view, extract_view
 from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import bytes_to_tensor, composite_on_white, decode_image
 from canvas.pins.masks import decode_alpha
+from canvas.shards.collages import Collage, Collages, EncodedCutout
 from canvas.shards.files import Sample
 from canvas.shards.rows import ShardRows
 from canvas.shards.spec import EncodingSpec
@@ -91,6 +97,7 @@ class FramedView:
     has_product: bool
     random_masks: np.ndarray  # bool (M, H, W), True = keep
     product_masks: np.ndarray  # bool (N, H, W)
+    captions: Sequence[str]  # K of them
 
 
 @dataclass
@@ -105,6 +112,7 @@ class PinSamples:
     spec: EncodingSpec
     frames: FrameSpec
     silent: bool = False  # without a progress bar
+    collages: Collages | None = None
 
     def __post_init__(self) -> None:
         self.pin_rows, self.mask_rows = tables.RowsById(self.pins), tables.RowsById(self.masks)
@@ -120,10 +128,10 @@ class PinSamples:
     def __call__(self, rows: range) -> Iterator[Sample]:
         self.bar.update(rows.start - self.bar.n)
         views = self.views[rows.start : rows.stop]
-        texts = self._encode_texts({pin_id for pin_id, _ in views})
         by_frame: dict[Size, list[FramedView]] = {}
         for framed in self._frame_views(views):
             by_frame.setdefault(framed.view.frame, []).append(framed)
+        texts = self._encode_texts({text for group in by_frame.values() for view in group for text in view.captions})
         samples: dict[tuple[str, int], Sample] = {}
         for group in by_frame.values():
             for first in range(0, len(group), self.spec.batch_size):
@@ -140,13 +148,14 @@ class PinSamples:
             numbers.setdefault(pin_id, []).append(number)
         masks = self.mask_rows.read(numbers, ("pin_id", "mask", "box", "rejected"))
         mask_of = {row["pin_id"]: row for row in masks if row["rejected"] is None}
+        cutouts = {} if self.collages is None else self.collages.read_cutouts(views, self.pin_rows, self.mask_rows)
         for row in self.pin_rows.read(numbers, PIN_COLUMNS):
             image, mask = composite_on_white(decode_image(row.pop("image"))), mask_of.get(row["pin_id"])
             alpha, box = None, None
             if mask is not None:
                 alpha, box = Image.fromarray((decode_alpha(mask["mask"]) * 255).astype(np.uint8)), mask["box"]
             for number in numbers[row["pin_id"]]:
-                yield self._frame_view(row, number, image, alpha, box)
+                yield self._frame_view(row, number, image, alpha, box, cutouts)
 
     def _frame_view(
         self,
@@ -155,8 +164,10 @@ class PinSamples:
         image: Image.Image,
         alpha: Image.Image | None,
         box: tuple[int, int, int, int] | None,
+        cutouts: Mapping[str, EncodedCutout],
     ) -> FramedView:
-        """Frame view `number` of a pin whose product, if it has one, is where `alpha` is white, within `box`."""
+        """Frame view `number` of a pin whose product, if it has one, is where `alpha` is white, within `box`; of a
+        scene it may become a collage of `cutouts`."""
         spec = self.spec
         rng = np.random.default_rng([spec.seed, crc32(row["pin_id"].encode()), number])
         zoom = rng.uniform(1, spec.crops.zoom) if number > 0 else 1.0
@@ -167,11 +178,15 @@ class PinSamples:
         product = np.zeros(view.frame, bool) if alpha is None else extract_view(alpha, view) >= 128
         if mirror:
             view, pixels, product = view.mirrored, pixels[:, ::-1], product[:, ::-1]
+        captions = self._select_captions(row["pin_id"])
+        collages = self.collages
+        if collages is not None and (collage := collages.make_collage(row["pin_id"], number, pixels, cutouts)):
+            pixels, product, row = collage.pixels, collage.mask, {**row, "promoted": False}
+            captions = [self._write_caption(collages, row["pin_id"], collage)] * self.spec.captions
         random_masks = [sample_mask(rng, *view.frame, spec.masks) for _ in range(spec.random_masks)]
         product_masks = [simulate_errors(product, spec.mask_errors, rng) for _ in range(spec.product_masks)]
-        return FramedView(
-            row, number, view, pixels, bool(product.any()), np.stack(random_masks), np.stack(product_masks)
-        )
+        masks = np.stack(random_masks), np.stack(product_masks)
+        return FramedView(row, number, view, pixels, bool(product.any()), *masks, captions)
 
     def _encode_batch(self, views: Sequence[FramedView], texts: Mapping[str, EncodedText]) -> Iterator[Sample]:
         """Encode views of one frame."""
@@ -185,7 +200,7 @@ class PinSamples:
             images, [framed.product_masks for framed in views]
         )
         for at, framed in enumerate(views):
-            row, captions = framed.row, [texts[text] for text in self._select_captions(framed.row["pin_id"])]
+            row, captions = framed.row, [texts[text] for text in framed.captions]
             yield {
                 "pin_id": row["pin_id"],
                 "split": row["split"],
@@ -229,10 +244,15 @@ class PinSamples:
     def _select_captions(self, pin_id: str) -> list[str]:
         return list(islice(cycle(self.captions[pin_id]), self.spec.captions))
 
-    def _encode_texts(self, ids: Collection[str]) -> dict[str, EncodedText]:
-        """Encode each text of these pins once. Texts of other shards are not kept: a shard's bytes must not depend on
+    def _write_caption(self, collages: Collages, pin_id: str, collage: Collage) -> str:
+        """Write a collage's caption, with as much of the products' names as the text towers have room for."""
+        parts = collages.get_caption_parts(pin_id, collage.products)
+        return fit_caption(*parts, partial(get_overflow, self.encoders.towers))
+
+    def _encode_texts(self, captions: Collection[str]) -> dict[str, EncodedText]:
+        """Encode each of a shard's texts once. Those of other shards are not kept: a shard's bytes must not depend on
         what was encoded before it."""
-        texts = sorted({text for pin_id in ids for text in self._select_captions(pin_id)})
+        texts = sorted(captions)
         encoded: dict[str, EncodedText] = {}
         for first in range(0, len(texts), self.spec.batch_size):
             batch = texts[first : first + self.spec.batch_size]
@@ -257,13 +277,17 @@ MAX_CHECKED_CAPTIONS = 20_000
 def compute_encoding_metrics(
     shards: Path, texts: Collection[str], towers: Sequence[Tower], *, pins: int
 ) -> dict[str, Any]:
-    """Return what the shards hold by split, bucket and kind, and the share of captions that a text tower cuts off."""
-    index = [row for row in ShardRows(shards).index if row.view == 0]
+    """Return what the shards hold by split, bucket and kind, how many of their views are collages, and the share of
+    captions that a text tower cuts off."""
+    rows = ShardRows(shards).index
+    index = [row for row in rows if row.view == 0]
+    scenes = {row.pin_id for row in index if row.kind == "scene"}
     checked = select_evenly(texts, MAX_CHECKED_CAPTIONS)
     return {
         "by_split": dict(Counter(row.split for row in index)),
         "by_bucket": dict(Counter(row.bucket for row in index)),
         "by_kind": dict(Counter(row.kind for row in index)),
+        "collages": sum(row.kind == "product" and row.pin_id in scenes for row in rows),
         "captions": len(texts),
         "captions_cut_share": sum(get_overflow(towers, text) != "" for text in checked) / len(checked),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.iterdir()) / pins,

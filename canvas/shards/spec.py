@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
+from canvas.layout.spec import MAX_PRODUCTS
 from canvas.masks.simulation import HoleSpec, MaskErrors
 from canvas.pins.frames import CropSpec
-from canvas.ranges import Count, Natural, NonNegative
+from canvas.ranges import Count, Natural, NonNegative, Share
 from canvas.train.spec import Precision
 
 CAPTION_BYTES = 900
@@ -34,6 +35,22 @@ class FeatureSpec:
             raise ValueError(f"encode.features.layer is {self.layer}: photographs has layers 0 to 4")
 
 
+FrameShare = Annotated[float, Gt(0), Le(1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollageSpec:
+    """How often products of other pins are laid on a scene, how many, and how large they are in the frame."""
+
+    share: Share  # of the views after the first of train pins that show a scene alone
+    products: Annotated[int, Ge(1), Le(MAX_PRODUCTS)]  # at most; 1 to so many are equally likely
+    sizes: tuple[FrameShare, FrameShare]  # bounds of a product's height over the frame's, drawn log-uniformly
+
+    def __post_init__(self) -> None:
+        if self.sizes[0] > self.sizes[1]:
+            raise ValueError(f"encode.collages.sizes is {list(self.sizes)}: give the smaller one first")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingSpec:
     """How many views, captions and masks of each pin are encoded, and which."""
@@ -41,6 +58,7 @@ class EncodingSpec:
     sources: Annotated[tuple[str, ...], MinLen(1)]  # of captions, by preference; a+b: both as one longer caption
     views: Count  # of each pin of the train split: the first as it is, the others cropped at random
     crops: CropSpec  # of those others; the frame keeps its size
+    collages: CollageSpec | None  # those others of scenes, with products of other pins on them; null: none
     captions: Count  # of each pin, its first ones; fewer are repeated
     holes: Literal["cells", "pixels"]  # what masks hide: a number a latent cell (kind unet), or all its pixels (dit)
     random_masks: Count  # of each pin
@@ -65,8 +83,9 @@ class EngagementRule:
 
 
 def estimate_encoding_memory(encode: EncodingSpec, pins: int) -> Iterator[tuple[str, int, str]]:
-    """Yield what `encode` holds: the captions of all sources, whatever encode.captions says."""
-    count = len(encode.sources)
+    """Yield what `encode` holds: the captions of all sources, whatever encode.captions says; collages take the
+    generated ones once more."""
+    count = len(encode.sources) + (encode.collages is not None and encode.views > 1)
     yield "", pins * count * CAPTION_BYTES, f"{pins:,} x {count} captions x {CAPTION_BYTES} bytes, measured"
 
 

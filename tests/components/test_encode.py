@@ -158,6 +158,38 @@ def test_a_killed_run_continues_to_the_same_bytes(data, tmp_path, monkeypatch):
     assert files[0] == files[1]
 
 
+def read_files(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (out / "shards").iterdir()}
+
+
+def test_collages_do_not_depend_on_what_a_call_encodes(data, tmp_path, monkeypatch):
+    collages = {"share": 1.0, "products": 2, "sizes": [0.2, 0.6]}
+    figures = run(data, tmp_path / "one", rows_per_shard=6, views=3, collages=collages)
+    assert figures["collages"] == 4 * 2  # four scenes to train on, their views after the first
+    assert figures["by_kind"] == {"scene": 6, "product": 11}
+    whole, made = PinSamples.__call__, []
+
+    def dying(self: PinSamples, rows: range) -> Iterator[Sample]:
+        made.append(rows.start)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return whole(self, rows)
+
+    monkeypatch.setattr(PinSamples, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6, views=3, collages=collages)
+    shutil.rmtree(tmp_path / "two")
+    run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6, views=3, collages=collages)
+    assert read_files(tmp_path / "one") == read_files(tmp_path / "two")
+
+
+def test_no_collages_are_a_share_of_none(data, tmp_path):
+    never = {"share": 0.0, "products": 2, "sizes": [0.2, 0.6]}
+    assert run(data, tmp_path / "one", views=2, collages=never)["collages"] == 0
+    assert run(data, tmp_path / "two", views=2, collages=None)["collages"] == 0
+    assert read_files(tmp_path / "one") == read_files(tmp_path / "two")
+
+
 def test_pins_without_a_caption_are_counted_and_left_out(data, tmp_path):
     figures = run(data, tmp_path / "out", sources=["title"])
     assert (figures["pins"], figures["without_caption"]) == (16, 1)
