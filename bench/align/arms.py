@@ -9,7 +9,7 @@ from lifecycle.declare.profiles import merge_sections
 
 ENDLESS = 1_000_000
 
-TRAIN: Mapping[str, Any] = {"steps": 32, "batch_size": 48, "learning_rate": 1e-3, "warmup_steps": 2, "override": {}}
+TRAIN: Mapping[str, Any] = {"steps": 32, "batch_size": 48, "learning_rate": 5e-4, "warmup_steps": 2, "override": {}}
 """How it is trained where params train nothing."""
 
 UNGUARDED, UNGUARDED_LENGTH = "unguarded", 3
