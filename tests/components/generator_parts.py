@@ -55,6 +55,15 @@ def write_towers(path: Path, text: TextSpec) -> None:
         save_clip(build_clip(spec), spec, path / name)
 
 
+def write_encoding_inputs(folder: Path, text: TextSpec) -> None:
+    """Write what stage encode reads: the painted catalogue with its sidecars, and random networks."""
+    write_catalogue(folder)
+    write_sidecars(folder)
+    torch.manual_seed(0)
+    write_towers(folder / "clip", text)
+    PixelAutoencoder((16, 16), 1, 4, 4, 8).save_pretrained(folder / "vae")
+
+
 def write_encoders(root: Path, text: TextSpec) -> None:
     """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler, segmenter,
     networks of light and shadow, reward model; random."""

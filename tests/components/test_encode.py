@@ -12,12 +12,10 @@ from canvas.pins import tables
 from canvas.pins.masks import decode_mask
 from canvas.shards.encoding import PinSamples
 from canvas.shards.files import Sample, Shards
-from canvas.vae.model import PixelAutoencoder
 from components.encode import encode
 from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.generator_parts import write_towers
-from tests.components.mugs import tiny, write_catalogue
-from tests.components.sidecars import write_sidecars
+from tests.components.generator_parts import write_encoding_inputs
+from tests.components.mugs import tiny
 
 CELL = 8
 
@@ -25,11 +23,7 @@ CELL = 8
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
-    write_catalogue(folder)
-    write_sidecars(folder)
-    torch.manual_seed(0)
-    write_towers(folder / "clip", tiny(encode)["text"])
-    PixelAutoencoder((16, 16), 1, 4, 4, 8).save_pretrained(folder / "vae")
+    write_encoding_inputs(folder, tiny(encode)["text"])
     return folder
 
 

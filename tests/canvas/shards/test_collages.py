@@ -16,11 +16,9 @@ from canvas.pins.frames import FrameSpec
 from canvas.shards.collages import Collage, Collages, place_row
 from canvas.shards.encoding import Encoders, PinSamples
 from canvas.shards.spec import CollageSpec, EncodingSpec
-from canvas.vae.model import PixelAutoencoder
 from components.encode import encode
-from tests.components.generator_parts import write_towers
-from tests.components.mugs import tiny, write_catalogue
-from tests.components.sidecars import write_sidecars
+from tests.components.generator_parts import write_encoding_inputs
+from tests.components.mugs import tiny
 
 ALWAYS = CollageSpec(share=1.0, products=3, sizes=(0.15, 0.6))
 TRAIN = [f"p{row:02d}" for row in range(12)]
@@ -31,11 +29,7 @@ SCENE = np.full((64, 48, 3), 128, np.uint8)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
-    write_catalogue(folder)
-    write_sidecars(folder)
-    torch.manual_seed(0)
-    write_towers(folder / "clip", tiny(encode)["text"])
-    PixelAutoencoder((16, 16), 1, 4, 4, 8).save_pretrained(folder / "vae")
+    write_encoding_inputs(folder, tiny(encode)["text"])
     return folder
 
 
