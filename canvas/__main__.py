@@ -93,6 +93,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
         "guidance_stop": options.guidance_stop,
+        "autoguidance_scale": options.autoguidance,
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
         "upscale": options.upscale,
@@ -271,6 +272,9 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--guidance", type=float, help="guidance scale; 1: none")
     command.add_argument("--guidance-rescale", type=float, default=0.0, help="0, not at all, to 1")
     command.add_argument("--guidance-stop", type=float, help="share of the steps that is guided")
+    command.add_argument(
+        "--autoguidance", type=float, help="how far to lead away from what the denoiser says without its LoRAs; 0: not"
+    )
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument(
         "--upscale",

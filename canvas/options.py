@@ -29,6 +29,8 @@ def check_numbers(options: argparse.Namespace) -> None:
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
     if options.guidance is not None and options.guidance < 1:
         raise ValueError(f"--guidance is {options.guidance}: 1 is no guidance, more follows the prompt closer")
+    if options.autoguidance is not None and not 0 <= options.autoguidance < math.inf:  # false for NaN
+        raise ValueError(f"--autoguidance is {options.autoguidance}: 0 is none, give a number from there")
     for name in ("guidance_rescale", "guidance_stop", "style_typical"):
         value = getattr(options, name)
         if value is not None and not 0 <= value <= 1:  # false for NaN

@@ -93,7 +93,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSampler:
-    """Samples images of held-out prompts, always the same ones at the same seeds, as the generator is used."""
+    """Samples images of held-out prompts, always the same ones at the same seeds, as the generator is used but for
+    autoguidance: training holds no denoiser without LoRAs."""
 
     source: PromptSource
     scheduler: SchedulerMixin

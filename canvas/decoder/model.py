@@ -9,6 +9,7 @@ autoencoder does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 import torch
@@ -16,6 +17,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from canvas.decoder.mosaic import remove_mosaic
 from canvas.decoder.spec import DecoderSpec
 from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
 from canvas.pins.images import bytes_to_tensor
@@ -68,6 +70,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: int,
         norm_num_groups: int,
         erosion: int,
+        mosaic: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.trunk = VAE_CLASSES[vae].from_config(vae_config)
@@ -101,6 +104,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             layers_per_block=spec.layers_per_block,
             norm_num_groups=spec.norm_groups,
             erosion=spec.erosion,
+            mosaic=None if spec.mosaic is None else asdict(spec.mosaic),
         )
         weights = vae.state_dict()
         decoder.trunk.load_state_dict({name: weights[name] for name in decoder.trunk.state_dict()})
@@ -114,12 +118,16 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Decode raw latents (B, C, h, w), with features of as many images, or of one for all.
 
         Returns:
-            Images before the composite (B, 3, H, W), and the blend's bounded shift (B, 1, H, W).
+            Images before the composite (B, 3, H, W), in eval mode without the mosaic that the config names, and the
+            blend's bounded shift (B, 1, H, W).
         """
         size = len(latents)
         shared = [feature.expand(size, -1, -1, -1) for feature in features]
         hidden = self._compute_hidden(latents, shared[::-1])
-        return self._decode_image(hidden, latents), bound_shift(self.blend(torch.cat([shared[0], hidden], dim=1)))
+        images = self._decode_image(hidden, latents)
+        if self.config["mosaic"] is not None and not self.training:
+            images = remove_mosaic(images, **self.config["mosaic"])
+        return images, bound_shift(self.blend(torch.cat([shared[0], hidden], dim=1)))
 
     def forward(
         self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor

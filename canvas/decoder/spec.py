@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from annotated_types import MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from canvas.denoiser.spec import SamplingSpec
 from canvas.ranges import Count, Natural, NonNegative
@@ -19,6 +19,14 @@ ENCODED_PIN_BYTES = 400_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MosaicSpec:
+    """How borders of a denoiser's cells and tokens are taken out of decoded images (canvas.decoder.mosaic)."""
+
+    sides: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)]  # pixels between the lines of each grid, one by one
+    fidelity: Annotated[float, Gt(0)]  # to the decoded image beside its gradients: less changes more, and farther away
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderSpec:
     """What is added to the autoencoder's decoder."""
 
@@ -27,6 +35,7 @@ class DecoderSpec:
     layers_per_block: Count  # residual blocks a resolution
     norm_groups: Count  # of group normalisation; each width is a multiple
     erosion: Natural  # pixels between the mask's edge and the core, which is exact
+    mosaic: MosaicSpec | None  # taken out; null: stays
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@ ip_adapter/."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 from canvas.denoiser.family import Denoiser
@@ -41,3 +42,14 @@ def attach_adapters(denoiser: Denoiser, directory: Path) -> None:
     set_style_lora(denoiser, None)
     if holds_image_prompt(directory):
         set_scale(load_image_prompt(denoiser, directory / "ip_adapter"), 0.0)
+
+
+def copy_without_adapters(denoiser: Denoiser) -> Denoiser:
+    """Return a copy of the denoiser as it was before its LoRAs and image prompts were added: autoguidance leads away
+    from what it says. No LoRA may have been merged before."""
+    copied = deepcopy(denoiser)
+    if list_lora_names(copied):
+        copied.unload_lora()
+    if has_image_prompt(copied):
+        remove_image_prompt(copied)
+    return copied

@@ -7,7 +7,7 @@ N: latents in a pass, C: latent channels, h and w: latent size. S and E: sets an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
-from canvas.denoiser.family import Denoiser, DenoiserCondition, Prepare
+from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.passes.stepping import NO_REUSE, GuidedNetwork, check_reuse
+from canvas.denoiser.passes.stepping import NO_REUSE, GuidedNetwork, check_autoguidance, check_reuse
 from canvas.denoiser.passes.windows import LatentPlace, average_predictions
 from canvas.denoiser.schedulers import predict_clean_latents, set_steps
 from canvas.denoiser.spec import ReuseSpec
@@ -77,6 +77,10 @@ class LatentSampler:
     guidance_stop: float = 1.0
     """Share of the steps, 0 to 1, that are guided; the others, where only detail is left to generate, cost half
     (Kynkäänniemi et al. 2024)."""
+    weak: Denoiser | None = None
+    """A weaker version of the denoiser, from whose predictions guided steps are led away (autoguidance, Karras et al.
+    2024): `copy_without_adapters`. None: there is none."""
+    autoguidance_scale: float = 0.0  # how far; 0: not at all
     reuse: ReuseSpec | None = None  # what steps take over from earlier ones; None: nothing
     precision: Precision | None = None  # of the denoiser's weights meanwhile; None: as they are
 
@@ -99,23 +103,25 @@ class LatentSampler:
             selectors: Steps done -> which latents to go on with; fewer than N come back.
 
         Raises:
-            ValueError: For `selectors` with a scheduler that remembers earlier steps, and for a reuse that the denoiser
-                cannot make.
+            ValueError: For `selectors` with a scheduler that remembers earlier steps, for a reuse that the denoiser
+                cannot make, and for autoguidance without a weaker denoiser.
         """
         check_reuse(self.reuse, self.denoiser)
+        check_autoguidance(self.autoguidance_scale, self.weak)
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
         if isinstance(condition, Condition):
             windows = [Window(LatentPlace(0, 0, *noise.shape[-2:]), condition)]
         else:
             windows = list(condition)
-        with (
-            eval_mode(self.denoiser),
-            cast_parameters(dtype, self.denoiser),
-            apply_style(self.denoiser, windows[0].condition.image_scales),
-        ):
-            prepare = get_family(self.denoiser).choose_preparation(self.denoiser)
-            with cache_projections(self.denoiser) if prepare is None else nullcontext():
-                latents = self._denoise(noise, windows, on_step, selectors or {}, prepare)
+        family, weak = get_family(self.denoiser), self.weak if self.autoguidance_scale else None
+        with ExitStack() as stack:
+            stack.enter_context(apply_style(self.denoiser, windows[0].condition.image_scales))
+            for network in (self.denoiser, *([] if weak is None else [weak])):
+                stack.enter_context(eval_mode(network))
+                stack.enter_context(cast_parameters(dtype, network))
+                if family.choose_preparation(network) is None:
+                    stack.enter_context(cache_projections(network))
+            latents = self._denoise(noise, windows, on_step, selectors or {})
         return self.scale.denormalize(latents)
 
     def _denoise(
@@ -124,19 +130,14 @@ class LatentSampler:
         windows: Sequence[Window],
         on_step: OnStep | None,
         selectors: Mapping[int, LatentSelector],
-        prepare: Prepare | None,
     ) -> torch.Tensor:
         scheduler, family = self.scheduler, get_family(self.denoiser)
         places = [window.place for window in windows]
         tokens = places[0].height * places[0].width // family.patch**2
         timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=noise.device)
-        guided_steps = round(self.guidance_stop * len(timesteps)) if self.guidance_scale != 1 else 0
-        passes_twice = guided_steps > 0 and not family.reads_guidance(self.denoiser.config)
-        scales = noise.new_full((len(noise),), self.guidance_scale) if guided_steps and not passes_twice else None
-        networks = [
-            self._build_network(window.condition, noise, prepare, passes_twice=passes_twice, scales=scales)
-            for window in windows
-        ]
+        compares = self.guidance_scale != 1 or self.autoguidance_scale != 0
+        guided_steps = round(self.guidance_stop * len(timesteps)) if compares else 0
+        networks = [self._build_network(window.condition, noise, is_guided=guided_steps > 0) for window in windows]
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
         for step, timestep in enumerate(timesteps):
             if 0 < step == guided_steps:
@@ -144,9 +145,7 @@ class LatentSampler:
                     network.end_guidance(len(latents))
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
-            predict = partial(
-                _predict_window, timestep=timestep, step=step, is_guided=passes_twice and step < guided_steps
-            )
+            predict = partial(_predict_window, timestep=timestep, step=step, is_guided=step < guided_steps)
             prediction = average_predictions(inputs, places, networks, predict)
             selector = selectors.get(step + 1)
             clean = None if selector is None else predict_clean_latents(scheduler, prediction, latents, step)
@@ -160,24 +159,37 @@ class LatentSampler:
                 latents = latents[rows]
         return latents
 
-    def _build_network(
+    def _build_network(self, condition: Condition, noise: torch.Tensor, *, is_guided: bool) -> GuidedNetwork:
+        """Return the network under a condition of all N."""
+        denoiser = self.denoiser
+        by_input = is_guided and self.guidance_scale != 1 and get_family(denoiser).reads_guidance(denoiser.config)
+        passes_twice = is_guided and self.guidance_scale != 1 and not by_input
+        scales = noise.new_full((len(noise),), self.guidance_scale) if by_input else None
+        weak = self.weak if is_guided and self.autoguidance_scale else None
+        return replace(
+            self._condition_network(denoiser, condition, noise, passes_twice=passes_twice, scales=scales),
+            weak=weak and self._condition_network(weak, condition, noise, passes_twice=False, scales=scales),
+            autoguidance_scale=self.autoguidance_scale,
+        )
+
+    def _condition_network(
         self,
+        denoiser: Denoiser,
         condition: Condition,
         noise: torch.Tensor,
-        prepare: Prepare | None,
         *,
         passes_twice: bool,
         scales: torch.Tensor | None,
     ) -> GuidedNetwork:
-        """Return the network under a condition of all N; `scales`: those that one distilled with guidance reads."""
+        """Return one of both networks; `scales`: those that one distilled with guidance reads."""
         hole, masked = (
             None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
             for part in (condition.hole, condition.masked_latents)
         )
-        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=passes_twice)
+        network_condition = _build_network_condition(denoiser, condition, noise, is_guided=passes_twice)
         return GuidedNetwork(
-            denoiser=self.denoiser,
-            prepare=prepare,
+            denoiser=denoiser,
+            prepare=get_family(denoiser).choose_preparation(denoiser),
             condition=network_condition if scales is None else replace(network_condition, guidance=scales),
             hole=hole,
             masked=masked,

@@ -136,6 +136,7 @@ class SamplingSpec(PassSpec):
     steps: Count  # of the sampler
     guidance_scale: GuidanceScale  # 1: no guidance
     guidance_stop: Share  # share of the steps that is guided, from the first
+    autoguidance_scale: NonNegative  # in these steps, away from what the denoiser says without its LoRAs; 0: not
     reuse: ReuseSpec | None  # null: each step computes all
 
 
@@ -146,6 +147,7 @@ class RecommendedSampling:
     steps: Count  # of the sampler
     guidance_scale: GuidanceScale  # beside a prompt; 1: no guidance
     guidance_stop: Share  # share of the steps that is guided, from the first
+    autoguidance_scale: NonNegative  # beside a prompt, away from what the denoiser says without its LoRAs; 0: not
     style_guidance_scale: GuidanceScale  # of a style without a prompt
     style_guidance_stop: Share  # of the steps of such a request that is guided
     style_strength: NonNegative  # 1: as trained
@@ -154,9 +156,10 @@ class RecommendedSampling:
 
     @classmethod
     def from_config(cls, stored: Mapping[str, Any]) -> RecommendedSampling:
-        """Return the settings that a model carries; one from before there was `reuse` has none."""
+        """Return the settings that a model carries; one from before there was reuse or autoguidance has none."""
         reuse = stored.get("reuse")
-        return cls(**{**stored, "reuse": None if reuse is None else ReuseSpec(**reuse)})
+        settings = {"autoguidance_scale": 0.0, **stored, "reuse": None if reuse is None else ReuseSpec(**reuse)}
+        return cls(**settings)
 
     def get_guidance(self, *, has_prompt: bool) -> tuple[float, float]:
         """Return guidance scale and stop of a request with a prompt, or with a style alone."""
@@ -168,20 +171,28 @@ class RecommendedSampling:
         """Return the sampling of many images with prompts."""
         guidance, stop = self.get_guidance(has_prompt=True)
         return SamplingSpec(
-            **asdict(passes), steps=self.steps, guidance_scale=guidance, guidance_stop=stop, reuse=self.reuse
+            **asdict(passes),
+            steps=self.steps,
+            guidance_scale=guidance,
+            guidance_stop=stop,
+            autoguidance_scale=self.autoguidance_scale,
+            reuse=self.reuse,
         )
 
 
 def count_comparisons(sampling: SamplingSpec | RecommendedSampling) -> int:
-    """Count the steps that compare with no prompt, each a second pass, of a scheduler that makes no more steps."""
-    guided = round(sampling.guidance_stop * sampling.steps) if sampling.guidance_scale != 1 else 0
-    return guided if sampling.reuse is None else -(-guided // sampling.reuse.guidance)
+    """Count the passes by which guided steps compare, with no prompt or without LoRAs, of a scheduler that makes no
+    more steps."""
+    guided = round(sampling.guidance_stop * sampling.steps)
+    comparing = guided if sampling.reuse is None else -(-guided // sampling.reuse.guidance)
+    return comparing * ((sampling.guidance_scale != 1) + (sampling.autoguidance_scale != 0))
 
 
 DEFAULT_SAMPLING = RecommendedSampling(
     steps=30,
     guidance_scale=5.0,
     guidance_stop=1.0,
+    autoguidance_scale=0.0,
     style_guidance_scale=5.0,
     style_guidance_stop=1.0,
     style_strength=1.0,

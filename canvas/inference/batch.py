@@ -95,9 +95,11 @@ def iterate_images(
     """Yield (place in `requests`, image of the product image's size), a pass of one frame after the other; ValueError
     for an image that the pipeline's safety model refuses.
 
-    `text_to_image` None: the pipeline's denoiser and decoder.
+    `text_to_image` None: the pipeline's denoiser and decoder. Autoguidance is for that denoiser alone, where it has
+    LoRAs.
     """
     denoiser, scheduler = text_to_image or (pipeline.denoiser, pipeline.get_scheduler())
+    weak = pipeline.get_weak_denoiser() if text_to_image is None and sampling.autoguidance_scale else None
     device = pipeline.device  # diffusers looks through all parts for it
     sampler = LatentSampler(
         denoiser=denoiser,
@@ -106,6 +108,8 @@ def iterate_images(
         steps=sampling.steps,
         guidance_scale=sampling.guidance_scale,
         guidance_stop=sampling.guidance_stop,
+        weak=weak,
+        autoguidance_scale=0.0 if weak is None else sampling.autoguidance_scale,
         reuse=sampling.reuse,
         precision=sampling.precision,
     )

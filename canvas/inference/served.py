@@ -37,6 +37,7 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", None),
     "guidance_scale": ("double", None),
     "guidance_stop": ("double", None),
+    "autoguidance_scale": ("double", None),
     "upscale": ("long", None),
     "seed_by_product": ("boolean", False),
     "style_strength": ("double", None),
@@ -86,6 +87,7 @@ class ServedPipeline:
             num_inference_steps=options["steps"],
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],
+            autoguidance_scale=options["autoguidance_scale"],
             upscale=options["upscale"],
         )
         provenance = describe_generation(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.denoiser.loading import is_inpaint_denoiser, load_denoiser
-from canvas.denoiser.lora import fuse_loras, list_lora_names, merge_lora
+from canvas.denoiser.lora import fuse_loras, list_lora_names
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
@@ -107,12 +108,14 @@ def score_stages(
     real_seams = [seam for seam in seams if seam is not None]
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
+    pipeline.get_weak_denoiser()  # while LoRAs are apart
     for name, loras in list_stage_loras(pipeline, base).items():
         text_to_image = (
             (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
         )
+        stage_sampling = sampling if loras else replace(sampling, autoguidance_scale=0.0)  # nothing is weaker
         with fuse_loras(pipeline.denoiser, loras or ()):
-            images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=text_to_image)
+            images = generate_images(pipeline, encoded, stage_sampling, name=name, text_to_image=text_to_image)
         views = stack_views([Image.fromarray(image) for image in images], side)
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
@@ -171,7 +174,7 @@ def measure_seed_diversity(
         return {}
     chosen = [pins[row] for row in rows]
     places = np.unique(np.linspace(0, len(prompts) - 1, min(spec.same_seed.prompts, len(prompts))).round().astype(int))
-    merge_lora(pipeline.denoiser)
+    pipeline.merge_lora()
     products = [build_masked_product(pin.image, pin.mask) for pin in chosen]
     requests = [
         Request(product=product, prompt=fit_prompt(pipeline, pin.product, prompts[place]), seed=spec.seed)

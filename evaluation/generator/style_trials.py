@@ -9,7 +9,6 @@ from typing import Literal
 
 from PIL import Image
 
-from canvas.denoiser.lora import merge_lora
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
 from canvas.inference.pipeline import CanvasPipeline
@@ -122,7 +121,7 @@ def generate_trials(
     centre_pull: float,
 ) -> list[Pixels]:
     """Return the images of the plan's trials in their order; equal ones are generated once, styles embedded once."""
-    merge_lora(pipeline.denoiser)
+    pipeline.merge_lora()
     distinct = {trial.image_key: trial for trial in plan.trials}
     products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
     embedded: dict[tuple[int, float], StylePrompt] = {}

@@ -69,7 +69,7 @@ def write_encoders(root: Path, text: TextSpec) -> None:
     networks of light and shadow, reward model; random."""
     write_towers(root / "models" / "clip", text)
     link_encoders(root / "models" / "clip", root / "models" / "text")
-    spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
+    spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1, mosaic=None)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     Upscaler(8, 1).save_pretrained(root / "models" / "upscaler")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")

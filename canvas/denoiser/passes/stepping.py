@@ -5,6 +5,7 @@ N: latents in a pass, C: latent channels, h and w: latent size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,6 +32,16 @@ def check_reuse(reuse: ReuseSpec | None, denoiser: Denoiser) -> None:
         )
 
 
+def check_autoguidance(scale: float, weak: Denoiser | None) -> None:
+    """Raise ValueError for a scale that is out of range, or for which there is no weaker denoiser."""
+    if not 0 <= scale < math.inf:  # false for NaN
+        raise ValueError(f"autoguidance_scale is {scale}: 0 is none, more leads further away from the weaker denoiser")
+    if scale > 0 and weak is None:
+        raise ValueError(
+            f"autoguidance_scale is {scale}, but this denoiser has no LoRAs without which it would be weaker: use 0"
+        )
+
+
 @dataclass(kw_only=True, slots=True)
 class GuidedNetwork:
     """A denoiser with guidance for the N latents of a pass."""
@@ -43,29 +54,40 @@ class GuidedNetwork:
     scale: float  # of guidance
     rescale: float
     reuse: ReuseSpec
+    weak: GuidedNetwork | None = None
+    """A weaker denoiser under the same condition, without guidance: guided steps are led away from what it says, beyond
+    guidance, as far as `autoguidance_scale` says (Karras et al. 2024)."""
+    autoguidance_scale: float = 0.0
     predicts: dict[bool, Predict] = field(default_factory=dict)  # compares? -> network
     difference: torch.Tensor | None = None  # conditional minus unconditional prediction, of an earlier step
+    gain: torch.Tensor | None = None  # conditional minus the weak one's prediction, likewise
     change: torch.Tensor | None = None  # what the blocks did in an earlier step
 
     def predict(self, latents: torch.Tensor, timestep: torch.Tensor, step: int, *, is_guided: bool) -> torch.Tensor:
-        """Return the prediction (N, C, h, w) for noisy latents at a step, counted from 0; `is_guided`: by two passes,
-        or by one and the difference of an earlier step."""
-        compares = is_guided and (step % self.reuse.guidance == 0 or self.difference is None)
-        predictions = self._run(latents, timestep, step, compares=compares)
+        """Return the prediction (N, C, h, w) for noisy latents at a step, counted from 0; `is_guided`: by a pass more
+        for each side that it compares with, or by the differences of an earlier step."""
+        compares = is_guided and step % self.reuse.guidance == 0
+        passes_twice = compares and len(self.condition.states) > len(latents)
+        predictions = self._run(latents, timestep, step, compares=passes_twice)
         if not is_guided:
             return predictions
-        if compares:
+        if passes_twice:
             unconditional, conditional = predictions.chunk(2)
             self.difference = conditional - unconditional if self.reuse.guidance > 1 else None
         else:
-            assert self.difference is not None
-            unconditional, conditional = predictions - self.difference, predictions
-        return apply_guidance(unconditional, conditional, self.scale, self.rescale)
+            conditional = predictions
+            unconditional = None if self.difference is None else conditional - self.difference
+        if compares and self.weak is not None:
+            self.gain = conditional - self.weak.predict(latents, timestep, step, is_guided=False)
+        guided = conditional
+        if unconditional is not None:
+            guided = apply_guidance(unconditional, conditional, self.scale, self.rescale)
+        return guided if self.gain is None else guided + self.autoguidance_scale * self.gain
 
     def end_guidance(self, count: int) -> None:
         """Leave the condition of `count` rows alone, without guidance as an input."""
         self.condition = replace(self.condition.select_rows(slice(-count, None)), guidance=None)
-        self.difference = None
+        self.difference = self.gain = self.weak = None
         self.predicts.clear()
 
     def select_rows(self, rows: torch.Tensor, count: int) -> None:
@@ -73,6 +95,9 @@ class GuidedNetwork:
         self.condition = self.condition.select_rows(_repeat_rows(rows, count, len(self.condition.states)))
         self.hole, self.masked = (None if part is None else part[rows] for part in (self.hole, self.masked))
         self.difference = None if self.difference is None else self.difference[rows]
+        self.gain = None if self.gain is None else self.gain[rows]
+        if self.weak is not None:
+            self.weak.select_rows(rows, count)
         self.change = None if self.change is None else self.change[_repeat_rows(rows, count, len(self.change))]
         self.predicts.clear()
 

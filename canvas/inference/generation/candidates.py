@@ -85,6 +85,8 @@ def generate_candidates(
         guidance_scale=settings.guidance_scale,
         guidance_rescale=settings.guidance_rescale,
         guidance_stop=settings.guidance_stop,
+        weak=pipeline.get_weak_denoiser() if settings.autoguidance_scale else None,
+        autoguidance_scale=settings.autoguidance_scale,
         reuse=settings.reuse,
     )
     passes = torch.split(noise, settings.candidates_per_pass)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.passes.stepping import check_reuse
+from canvas.denoiser.passes.stepping import check_autoguidance, check_reuse
 from canvas.denoiser.spec import ReuseSpec
 from canvas.inference.conditioning import check_upscale
 from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
@@ -30,6 +30,7 @@ class GenerationSettings:
     guidance_scale: float
     guidance_rescale: float
     guidance_stop: float
+    autoguidance_scale: float
     reuse: ReuseSpec | None  # what steps take over from earlier ones; None: nothing
     candidates: int
     candidates_per_pass: int
@@ -79,6 +80,9 @@ def check_request(
         raise ValueError("neither a prompt nor a style was given: give one of them or both")
     check_upscale(pipeline, settings.upscale)
     check_reuse(settings.reuse, pipeline.denoiser)
+    check_autoguidance(
+        settings.autoguidance_scale, pipeline.get_weak_denoiser() if settings.autoguidance_scale else None
+    )
     pipeline.check_prompts(prompt, negative_prompt)
 
 

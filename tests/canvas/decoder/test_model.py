@@ -28,7 +28,9 @@ BOTH = pytest.mark.parametrize("vae_spec", [PIXEL, KL], ids=["pixel", "kl"])
 
 
 def _spec(vae_spec) -> DecoderSpec:
-    return DecoderSpec(channels=(16,) * len(vae_spec.channels), layers_per_block=1, norm_groups=8, erosion=2)
+    return DecoderSpec(
+        channels=(16,) * len(vae_spec.channels), layers_per_block=1, norm_groups=8, erosion=2, mosaic=None
+    )
 
 
 def _known(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 
+from canvas.denoiser.adapters import copy_without_adapters
 from canvas.denoiser.lora import (
     LORA_FILE,
     add_lora,
@@ -39,6 +40,17 @@ def trained() -> tuple[UNet2DConditionModel, UNet2DConditionModel]:
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)
     return base, tuned
+
+
+def test_a_copy_without_adapters_is_what_was_before_them(trained):
+    base, tuned = trained
+    given = tiny.conditions(batch=1)
+    before = tiny.predict(tuned, _sample(given), given)
+    weak = copy_without_adapters(tuned)
+    assert torch.equal(tiny.predict(weak, _sample(given), given), tiny.predict(base, _sample(given), given))
+    assert torch.equal(tiny.predict(tuned, _sample(given), given), before)
+    merge_lora(tuned)
+    assert torch.equal(tiny.predict(weak, _sample(given), given), tiny.predict(base, _sample(given), given))
 
 
 def test_lora_starts_as_the_base_and_trains_alone():

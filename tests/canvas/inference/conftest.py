@@ -29,7 +29,7 @@ from tests.canvas.vae.test_model import PIXEL
 
 def sampling(**changes: Any) -> SamplingSpec:
     """Sampling in two steps without guidance, two images at once, but for `changes`."""
-    usual = {"steps": 2, "guidance_scale": 1.0, "guidance_stop": 1.0, "reuse": None}
+    usual = {"steps": 2, "guidance_scale": 1.0, "guidance_stop": 1.0, "autoguidance_scale": 0.0, "reuse": None}
     usual |= {"batch_size": 2, "precision": "fp32"}
     return SamplingSpec(**usual | changes)
 

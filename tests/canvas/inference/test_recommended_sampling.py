@@ -26,6 +26,7 @@ SAMPLING = RecommendedSampling(
     steps=3,
     guidance_scale=4.0,
     guidance_stop=0.5,
+    autoguidance_scale=0.0,
     style_guidance_scale=2.0,
     style_guidance_stop=1.0,
     style_strength=0.5,

@@ -57,7 +57,7 @@ def measure(denoiser: nn.Module) -> Activations:
 def decoder_training(judged: bool) -> DecoderTraining:
     adversary = AdversarySpec(weight=0.1, start_step=5, learning_rate=1e-4, width=8, layers=2) if judged else None
     with torch.device("meta"):
-        spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1)
+        spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1, mosaic=None)
         decoder = ConditionalDecoder.from_vae(build_vae(VAE, sample_size=32), spec)
         loss = ImageLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary)
     return DecoderTraining(decoder=decoder, features=None, loss=loss, side=32, latents=(4, 16, 16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -137,6 +138,72 @@ def test_dropped_candidates_do_not_change_those_that_stay(model: FluxTransformer
     whole = sample(model, reuse, guidance_stop=0.5)
     left = sample(model, reuse, guidance_stop=0.5, selectors={1: lambda clean: [2, 0], 4: lambda clean: [1, 0]})
     torch.testing.assert_close(left, whole[[0, 2]], rtol=1e-4, atol=1e-4)
+
+
+def build_weak(model: FluxTransformer2DModel) -> FluxTransformer2DModel:
+    weak = copy.deepcopy(model)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in weak.parameters():
+            weight.add_(0.1 * weight.std() * torch.randn_like(weight) if weight.numel() > 1 else 0)
+    return weak.eval()
+
+
+@torch.no_grad()
+def sample_autoguided(
+    model: FluxTransformer2DModel, weak: FluxTransformer2DModel, guided: int, scale: float, autoguidance: float
+) -> torch.Tensor:
+    """Guidance and autoguidance in one plain loop."""
+    condition, scheduler = build_condition(), build_training_scheduler(FLOW)
+    scheduler.set_timesteps(STEPS)
+    latents = tiny.conditions(batch=ROWS)["latents"]
+    full = tiny.DenoiserCondition(states=condition.states, pooled=condition.pooled, sizes=condition.sizes, images=None)
+    empty = replace(full, states=torch.zeros_like(full.states), pooled=torch.zeros_like(full.pooled))
+    for step, timestep in enumerate(scheduler.timesteps):
+        inputs = build_inpaint_input(latents, condition.hole, condition.masked_latents)
+        prediction = strong = run_dit(model, inputs, timestep, full)
+        if step < guided:
+            prediction = strong + (scale - 1) * (strong - run_dit(model, inputs, timestep, empty))
+            prediction = prediction + autoguidance * (strong - run_dit(weak, inputs, timestep, full))
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return latents
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("scale", [1.0, GUIDANCE])
+def test_autoguidance_leads_away_from_the_weaker_denoiser(
+    model: FluxTransformer2DModel, scale: float, hooked: bool
+) -> None:
+    weak = build_weak(model)
+    expected = sample_autoguided(model, weak, 4, scale, 0.5)
+    if hooked:
+        add_hook(model, [])
+    options = {"guidance_scale": scale, "guidance_stop": 4 / 6}
+    made = sample(model, None, weak=weak, autoguidance_scale=0.5, **options)
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(
+        sample(model, None, weak=weak, autoguidance_scale=0.0, **options), sample(model, None, **options)
+    )
+
+
+def test_a_weaker_denoiser_that_is_none_changes_nothing(model: FluxTransformer2DModel) -> None:
+    made = sample(model, None, weak=copy.deepcopy(model), autoguidance_scale=0.5)
+    torch.testing.assert_close(made, sample(model, None), rtol=1e-4, atol=1e-4)
+
+
+def test_autoguidance_goes_with_reuse_and_with_candidates_that_are_dropped(model: FluxTransformer2DModel) -> None:
+    weak, calls = build_weak(model), []
+    options = {"weak": weak, "autoguidance_scale": 0.5, "guidance_stop": 0.7}
+    add_hook(weak, calls)
+    whole = sample(model, ReuseSpec(guidance=2, blocks=1), **options)
+    assert calls == [ROWS, ROWS]  # of four guided steps every other compares
+    left = sample(model, ReuseSpec(guidance=2, blocks=1), **options, selectors={1: lambda clean: [2, 0]})
+    torch.testing.assert_close(left, whole[[2, 0]], rtol=1e-4, atol=1e-4)
+
+
+def test_autoguidance_without_a_weaker_denoiser_is_refused(model: FluxTransformer2DModel) -> None:
+    with pytest.raises(ValueError, match=r"autoguidance_scale is 0\.5, but this denoiser has no LoRAs .*: use 0"):
+        sample(model, None, autoguidance_scale=0.5)
 
 
 def test_what_a_denoiser_cannot_reuse_is_named(model: FluxTransformer2DModel) -> None:
