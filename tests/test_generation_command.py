@@ -44,10 +44,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_sides_are_timed_and_judged(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--profile", "tiny", "--rounds", "1", "--seeds", "3", "--products", "2", "--precision", "fp32"]
-    options += ["--settings", "guidance of every other step", "--root", str(root), "--out", str(tmp_path)]
+    options += [
+        "--settings",
+        "guidance of every other step",
+        transformer.RECOMMENDED,
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path),
+    ]
     assert main(options) == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "generation.json").read_text())
-    judged = {transformer.OURS, "guidance of every other step", transformer.STOCK}
+    judged = {transformer.OURS, "guidance of every other step", transformer.RECOMMENDED, transformer.STOCK}
     assert set(figures["quality"]) == judged
     assert set(figures["differences_from_ours"]) == judged - {transformer.OURS}
     assert set(figures["seconds"]) > {*judged, transformer.EQUAL}
@@ -67,7 +75,7 @@ def test_diffusers_generates_what_we_do(root: Path, tmp_path: Path) -> None:
     jury = Jury.read(load_sections("tiny", ROOT), 1, Sources(root, tmp_path))
     stock = StockGenerator(pipeline, torch.float32)
     for stop in (0.0, 0.5, 1.0):
-        with transformer.use_sampling(pipeline, {"guidance_stop": stop, "steps": 4}):
+        with transformer.use_sampling(pipeline, transformer.PLAIN | {"guidance_stop": stop, "steps": 4}):
             assert transformer.measure_difference(pipeline, stock, jury) < 0.05  # of 255 levels
     assert pipeline.recommended_sampling.steps == 2
     request = jury.list_requests(pipeline, 0)[0]

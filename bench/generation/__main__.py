@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rounds=options.rounds,
             seeds=options.seeds,
             products=options.products,
-            settings=list(transformer.SETTINGS) if options.settings is None else options.settings,
+            settings=transformer.ALL_SETTINGS if options.settings is None else options.settings,
             precision=options.precision,
         )
     except ValueError as error:

@@ -36,6 +36,17 @@ CANDIDATES = 8
 STOCK = "diffusers, all steps guided"
 EQUAL = "diffusers, as many calls as ours"
 OURS = "ours"
+RECOMMENDED = "as the model recommends"
+
+PLAIN: Mapping[str, Any] = {
+    "steps": 12,
+    "guidance_scale": 4.0,
+    "guidance_stop": 0.7,
+    "autoguidance_scale": 0.0,
+    "reuse": None,
+    "scheduler": None,
+}
+"""Sampling of OURS: but for the steps without guidance, all that diffusers' pipeline does, too."""
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     OURS: {},
@@ -49,7 +60,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "10 steps of dpm++": {"steps": 10, "scheduler": "dpm++"},
     "8 steps of dpm++": {"steps": 8, "scheduler": "dpm++"},
 }
-"""Recommended sampling, each with one thing changed."""
+"""PLAIN, each with one thing changed."""
+
+ALL_SETTINGS = (*SETTINGS, RECOMMENDED)
 
 
 def load_generator(root: Path, precision: Precision) -> CanvasPipeline:
@@ -73,8 +86,19 @@ def use_sampling(pipeline: CanvasPipeline, changes: Mapping[str, Any]) -> Iterat
         pipeline.register_to_config(sampling=before)
 
 
+def get_sampling(name: str, recommended: RecommendedSampling) -> Mapping[str, Any]:
+    """Return what a setting has otherwise than PLAIN."""
+    if name != RECOMMENDED:
+        return SETTINGS[name]
+    return {field: getattr(recommended, field) for field in PLAIN}
+
+
 def measure_speed(
-    pipeline: CanvasPipeline, stock: StockGenerator, jury: judging.Jury, rounds: int, settings: Sequence[str]
+    pipeline: CanvasPipeline,
+    stock: StockGenerator,
+    jury: judging.Jury,
+    rounds: int,
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[float]]:
     """Return the seconds of `rounds` calls for one product, of every contender in turn."""
     request, sampling, pin = jury.list_requests(pipeline, 0)[0], pipeline.recommended_sampling, jury.pins[0]
@@ -98,7 +122,7 @@ def measure_speed(
         EQUAL: lambda: generate_stock(sampling.guidance_stop),
         f"{OURS}, plain decoder": lambda: generate({}, no_decoder()),
         f"{OURS}, plain decoder, the model's own forward pass": lambda: generate({}, no_decoder(), model_pass()),
-        **{name: partial(generate, SETTINGS[name]) for name in settings},
+        **{name: partial(generate, changes) for name, changes in settings.items()},
     }
     return measure_in_turns({name: partial(measure_seconds, run) for name, run in runs.items()}, rounds)
 
@@ -125,7 +149,7 @@ def measure_quality(
     stock: StockGenerator,
     jury: judging.Jury,
     seeds: Sequence[int],
-    settings: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
     precision: Precision,
 ) -> dict[str, list[judging.Verdict]]:
     """Return what the judges say of the same products and prompts by every contender, a verdict a seed."""
@@ -135,8 +159,8 @@ def measure_quality(
     for seed in seeds:
         requests = jury.list_requests(pipeline, seed)
         encoded = encode_requests(pipeline, requests)
-        for name in settings:
-            with use_sampling(pipeline, SETTINGS[name]) as setting_sampling:
+        for name, changes in settings.items():
+            with use_sampling(pipeline, changes) as setting_sampling:
                 images = generate_images(
                     pipeline, encoded, setting_sampling.build_spec(passes), name=f"{name}, seed {seed}"
                 )
@@ -172,22 +196,26 @@ def measure(
     Raises:
         ValueError: A setting of that name is not known.
     """
-    if unknown := [name for name in settings if name not in SETTINGS]:
-        raise ValueError(f"no setting is called {', '.join(unknown)}: there are {', '.join(SETTINGS)}")
-    settings = [OURS, *(name for name in settings if name != OURS)]
+    if unknown := [name for name in settings if name not in ALL_SETTINGS]:
+        raise ValueError(f"no setting is called {', '.join(unknown)}: there are {', '.join(ALL_SETTINGS)}")
+    names = [OURS, *(name for name in settings if name != OURS)]
     resolved = resolve_precision(precision, torch.device("cpu"))
     pipeline = load_generator(root, resolved)
+    recommended = pipeline.recommended_sampling
+    chosen = {name: get_sampling(name, recommended) for name in names}
     jury = judging.Jury.read(load_sections(profile, ROOT), products, Sources(root, work))
     stock = StockGenerator(pipeline, get_autocast_dtype(resolved) or torch.float32)
-    seconds = measure_speed(pipeline, stock, jury, rounds, settings)
-    verdicts = measure_quality(pipeline, stock, jury, seeds, settings, resolved) if seeds else {}
+    with use_sampling(pipeline, PLAIN):
+        seconds = measure_speed(pipeline, stock, jury, rounds, chosen)
+        verdicts = measure_quality(pipeline, stock, jury, seeds, chosen, resolved) if seeds else {}
+        levels = measure_difference(pipeline, stock, jury)
     return {
         "threads": torch.get_num_threads(),
         "precision": resolved,
         "candidates": CANDIDATES,
-        "sampling": asdict(pipeline.recommended_sampling),
+        "sampling": {name: {**PLAIN, **changes} for name, changes in chosen.items()},
         "images": len(jury.pins) * len(jury.prompts) * len(seeds),
-        "levels_apart": measure_difference(pipeline, stock, jury),
+        "levels_apart": levels,
         "seconds": seconds,
         "quality": {name: judging.summarize_verdicts(setting_verdicts) for name, setting_verdicts in verdicts.items()},
         "differences_from_ours": {

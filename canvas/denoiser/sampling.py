@@ -20,7 +20,7 @@ from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_i
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.passes.stepping import NO_REUSE, GuidedNetwork, check_autoguidance, check_reuse
 from canvas.denoiser.passes.windows import LatentPlace, average_predictions
-from canvas.denoiser.schedulers import predict_clean_latents, set_steps
+from canvas.denoiser.schedulers import drop_candidates, predict_clean_latents, set_steps
 from canvas.denoiser.spec import ReuseSpec
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
@@ -103,7 +103,7 @@ class LatentSampler:
             selectors: Steps done -> which latents to go on with; fewer than N come back.
 
         Raises:
-            ValueError: For `selectors` with a scheduler that remembers earlier steps, for a reuse that the denoiser
+            ValueError: For `selectors` with a scheduler that cannot drop candidates, for a reuse that the denoiser
                 cannot make, and for autoguidance without a weaker denoiser.
         """
         check_reuse(self.reuse, self.denoiser)
@@ -156,6 +156,7 @@ class LatentSampler:
                 rows = torch.tensor(list(selector(clean)), device=latents.device)
                 for network in networks:
                     network.select_rows(rows, len(latents))
+                drop_candidates(scheduler, rows)
                 latents = latents[rows]
         return latents
 

@@ -68,12 +68,20 @@ def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
 
 
 def check_droppable(scheduler: SchedulerMixin) -> None:
-    """Raise ValueError for samplers that mix several steps: candidates cannot be dropped between them."""
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler | EulerDiscreteScheduler | DDIMScheduler):
+    """Raise ValueError for samplers between whose steps candidates cannot be dropped: they remember earlier ones in a
+    way that `drop_candidates` does not know."""
+    is_plain = isinstance(scheduler, FlowMatchEulerDiscreteScheduler | EulerDiscreteScheduler | DDIMScheduler)
+    if not is_plain and not (is_flow(scheduler) and isinstance(scheduler, DPMSolverMultistepScheduler)):
         raise ValueError(
             f"candidates cannot be dropped early with {type(scheduler).__name__}, which remembers earlier steps: "
             "use the scheduler euler or ddim, or do not drop"
         )
+
+
+def drop_candidates(scheduler: SchedulerMixin, rows: torch.Tensor) -> None:
+    """Let a scheduler that has made some steps go on with these rows of its latents alone."""
+    if isinstance(scheduler, DPMSolverMultistepScheduler):
+        scheduler.model_outputs = [None if output is None else output[rows] for output in scheduler.model_outputs]
 
 
 def shifts_by_size(scheduler: SchedulerMixin) -> bool:
@@ -115,7 +123,7 @@ def predict_clean_latents(
     Raises ValueError as `check_droppable` does.
     """
     check_droppable(scheduler)
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if is_flow(scheduler):
         return latents - scheduler.sigmas[step].to(latents) * prediction
     kind = scheduler.config.get("prediction_type")
     if isinstance(scheduler, EulerDiscreteScheduler):  # its latents are alpha * x0 + sigma * noise, divided by alpha

@@ -21,6 +21,7 @@ from canvas.checksums import write_checksums
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower, Tower, check_overflow, get_overflow
 from canvas.clip.t5 import T5Tower
+from canvas.clip.tuning.towers import MixedTextTower
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.adapters import attach_adapters, copy_without_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
@@ -101,8 +102,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     def __init__(
         self,
         vae: AutoencoderKL | PixelAutoencoder,
-        text_encoder: TextTower,
-        text_encoder_2: TextTower | T5EncoderModel,
+        text_encoder: TextTower | MixedTextTower,
+        text_encoder_2: TextTower | MixedTextTower | T5EncoderModel,
         scheduler: SchedulerMixin,
         unet: UNet2DConditionModel | None = None,
         transformer: FluxTransformer2DModel | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from dataclasses import asdict, replace
@@ -10,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from canvas.__main__ import main
+from canvas.denoiser.lora import add_lora
 from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, RecommendedSampling, ReuseSpec
+from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import build_product
 from canvas.inference.served import ServedPipeline
 from canvas.inference.style import encode_style_images
 from canvas.pins.images import encode_png
@@ -149,3 +154,49 @@ def test_a_model_of_before_has_the_defaults(folder: Path, tmp_path: Path):
     stored = asdict(SAMPLING)
     del stored["reuse"]  # of a model from before it was a setting
     assert RecommendedSampling.from_config(stored) == SAMPLING
+
+
+def build_tuned(pipeline: CanvasPipeline, autoguidance: float) -> CanvasPipeline:
+    """The pipeline with a LoRA that has learnt something, and recommended autoguidance."""
+    torch.manual_seed(3)
+    unet = add_lora(copy.deepcopy(pipeline.unet), rank=2, alpha=4)
+    for name, weight in unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    sampling = replace(SAMPLING, autoguidance_scale=autoguidance, scheduler=None)
+    made = CanvasPipeline(**pipeline.components | {"unet": unet}, max_aspect=2.0, sampling=asdict(sampling))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def test_autoguidance_is_recommended_and_stays_when_loras_are_merged(pipeline: CanvasPipeline):
+    tuned, plain = build_tuned(pipeline, 0.5), build_tuned(pipeline, 0.0)
+    image = pixels(tuned)
+    assert np.array_equal(pixels(tuned, autoguidance_scale=0.0), pixels(plain))
+    assert np.array_equal(image, pixels(plain, autoguidance_scale=0.5))
+    assert not np.array_equal(image, pixels(plain))
+    tuned.merge_lora()
+    assert np.abs(pixels(tuned).astype(int) - image).max() <= 1
+    tuned.set_precision("bf16")
+    assert pixels(tuned).shape == image.shape
+
+
+def test_a_model_without_loras_is_not_autoguided(pipeline: CanvasPipeline):
+    """What is recommended for trained models does not stop one without; what a caller asks for is refused."""
+    sampling = asdict(replace(SAMPLING, autoguidance_scale=0.5, scheduler=None))
+    bare = CanvasPipeline(**pipeline.components, max_aspect=2.0, sampling=sampling)
+    bare.set_progress_bar_config(disable=True)
+    same = CanvasPipeline(**pipeline.components, max_aspect=2.0, sampling=sampling | {"autoguidance_scale": 0.0})
+    same.set_progress_bar_config(disable=True)
+    assert np.array_equal(pixels(bare), pixels(same))
+    with pytest.raises(ValueError, match=r"autoguidance_scale is 0\.5, but this denoiser has no LoRAs"):
+        pixels(bare, autoguidance_scale=0.5)
+
+
+def test_batches_are_autoguided_as_single_images_are(pipeline: CanvasPipeline):
+    tuned = build_tuned(pipeline, 0.5)
+    spec = tuned.recommended_sampling.build_spec(PassSpec(batch_size=2, precision="fp32"))
+    product = build_product(cutout(60, 60))
+    requests = encode_requests(tuned, [Request(product=product, prompt=PROMPT, seed=0)] * 2)
+    images = generate_images(tuned, requests, spec, name="test")
+    assert np.abs(images[0].astype(int) - pixels(tuned)).max() <= 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
-from canvas.denoiser.schedulers import predict_clean_latents
+from canvas.denoiser.schedulers import build_scheduler, predict_clean_latents
 from canvas.inference.selection import (
     HALVING,
     DropStep,
@@ -152,6 +152,16 @@ def test_clean_predictions_are_those_of_diffusers(scheduler, kind):
         ours = predict_clean_latents(sampling, prediction, latents, step)
         theirs = sampling.step(prediction, time, latents).pred_original_sample
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_clean_predictions_of_a_solver_of_flows_are_those_of_diffusers(pipeline):
+    sampling = build_scheduler("dpm++", pipeline.scheduler)
+    sampling.set_timesteps(6)
+    latents, prediction = torch.randn(2, 2, 6, 4, 4)
+    for step, time in enumerate(sampling.timesteps):
+        ours = predict_clean_latents(sampling, prediction, latents, step)
+        sampling.step(prediction, time, latents)
+        torch.testing.assert_close(ours, sampling.model_outputs[-1])
 
 
 def test_the_last_clean_prediction_of_a_flow_is_what_comes_out(pipeline):

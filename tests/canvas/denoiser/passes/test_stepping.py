@@ -14,6 +14,7 @@ from canvas.denoiser.dit.model import add_inpaint_channels, build_inpaint_input,
 from canvas.denoiser.passes.stepping import check_reuse
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition
+from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, ReuseSpec, count_comparisons
 from tests.canvas import tiny
 from tests.canvas.denoiser.dit.test_model import CELL
@@ -41,10 +42,13 @@ def build_condition() -> Condition:
     )
 
 
-def sample(model: FluxTransformer2DModel, reuse: ReuseSpec | None, **options: Any) -> torch.Tensor:
+def sample(
+    model: FluxTransformer2DModel, reuse: ReuseSpec | None, scheduler: str = "euler", **options: Any
+) -> torch.Tensor:
     settings = {"steps": STEPS, "guidance_scale": GUIDANCE, "reuse": reuse} | options
     noise = tiny.conditions(batch=ROWS)["latents"]
-    return tiny.sample_latents(model, build_training_scheduler(FLOW), noise, build_condition(), **settings)
+    sampling = build_scheduler(scheduler, build_training_scheduler(FLOW))
+    return tiny.sample_latents(model, sampling, noise, build_condition(), **settings)
 
 
 def add_hook(model: FluxTransformer2DModel, calls: list[int]) -> None:
@@ -133,10 +137,11 @@ def test_a_change_of_the_same_step_gives_its_prediction(model: FluxTransformer2D
     assert not model.norm_out._forward_pre_hooks
 
 
-def test_dropped_candidates_do_not_change_those_that_stay(model: FluxTransformer2DModel) -> None:
-    reuse = ReuseSpec(guidance=2, blocks=2)
-    whole = sample(model, reuse, guidance_stop=0.5)
-    left = sample(model, reuse, guidance_stop=0.5, selectors={1: lambda clean: [2, 0], 4: lambda clean: [1, 0]})
+@pytest.mark.parametrize("scheduler", ["euler", "dpm++"])
+def test_dropped_candidates_do_not_change_those_that_stay(model: FluxTransformer2DModel, scheduler: str) -> None:
+    reuse, options = ReuseSpec(guidance=2, blocks=2), {"scheduler": scheduler, "guidance_stop": 0.5}
+    whole = sample(model, reuse, **options)
+    left = sample(model, reuse, **options, selectors={1: lambda clean: [2, 0], 4: lambda clean: [1, 0]})
     torch.testing.assert_close(left, whole[[0, 2]], rtol=1e-4, atol=1e-4)
 
 
