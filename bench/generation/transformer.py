@@ -213,7 +213,7 @@ def measure(
         "threads": torch.get_num_threads(),
         "precision": resolved,
         "candidates": CANDIDATES,
-        "sampling": {name: {**PLAIN, **changes} for name, changes in chosen.items()},
+        "sampling": {name: asdict(replace(recommended, **{**PLAIN, **changes})) for name, changes in chosen.items()},
         "images": len(jury.pins) * len(jury.prompts) * len(seeds),
         "levels_apart": levels,
         "seconds": seconds,
