@@ -125,7 +125,7 @@ def _smooth_line(line: Base, reach: int) -> Base:
 
 def _get_middles(rows: range) -> NDArray[np.float64]:
     """Return the middles of rows, [h, 1]."""
-    return np.arange(rows.start, rows.stop)[:, None] + 0.5
+    return np.asarray(np.arange(rows.start, rows.stop)[:, None] + 0.5)
 
 
 def _draw_mirrored(mirror: _Mirror, product: Pixels, own: Alpha, rows: range) -> FloatPixels:
