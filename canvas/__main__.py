@@ -89,6 +89,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "layout": layout,
         "mode": options.mode,
         "shadow": options.shadow,
+        "reflection": options.reflection,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
@@ -117,6 +118,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 safety=pipeline.safety.describe(options.prompt),
                 layout=None if layout is None else layout.words,
                 shadow=options.shadow,
+                reflection=options.reflection,
             )
         if options.overwrite:
             replace_image(image, path, provenance, certificate)
@@ -251,6 +253,12 @@ def _build_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="strength, 0 to 1, of the shadow that the product casts on the background; none, if not given",
+    )
+    command.add_argument(
+        "--reflection",
+        type=float,
+        default=0.0,
+        help="likewise, of the product's mirror image on the background below it, as on a glossy floor",
     )
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
     add_style_options(command)

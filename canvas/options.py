@@ -15,7 +15,7 @@ from PIL import Image
 
 from canvas.layout.spec import Layout
 from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
-from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH
+from canvas.light.spec import KEPT_REFLECTION, NO_LIGHT, SOFT_PHOTOGRAPH
 
 SEED_RANGE = range(-(2**63), 2**64)
 """Seeds that torch's generators take."""
@@ -36,6 +36,7 @@ def check_numbers(options: argparse.Namespace) -> None:
         if value is not None and not 0 <= value <= 1:  # false for NaN
             raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be from 0 to 1")
     check_strength("--shadow", options.shadow)
+    check_strength("--reflection", options.reflection, "reflection")
     if options.max_pixels < 1:
         raise ValueError(f"--max-pixels is {options.max_pixels}: give 1 or more")
     for name, most in MAX_COUNTS.items():
@@ -93,6 +94,8 @@ def check_model(
             raise ValueError(KEPT_SHADOW)
         if not _has_part(index, "shadow"):
             raise ValueError(NO_SHADOW)
+    if options.reflection > 0 and layout is not None and layout.keeps_photograph:
+        raise ValueError(KEPT_REFLECTION)
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):
         if not holds_image_prompt(options.model):
             raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")

@@ -219,6 +219,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         layout: Layout | None = None,
         mode: Mode = "hard",
         shadow: float = 0.0,
+        reflection: float = 0.0,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
@@ -252,6 +253,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 canvas.light.laws, and each image has a certificate, with a layout one of each product.
             shadow: Strength, 0 to 1, of the shadow that each product casts on the background, unless its layout says
                 that it floats. The product's core stays as the mode has it.
+            reflection: Likewise, of the product's mirror image on the background below it; needs no network.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
             guidance_scale: 1: no guidance; more follows the prompt closer. A denoiser that was distilled with guidance
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
@@ -285,6 +287,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         settings = GenerationSettings(
             mode=mode,
             shadow=shadow,
+            reflection=reflection,
             steps=recommended.steps if num_inference_steps is None else num_inference_steps,
             guidance_scale=recommended_scale if guidance_scale is None else guidance_scale,
             guidance_rescale=guidance_rescale,

@@ -51,6 +51,7 @@ def describe_generation(
     safety: Sequence[Mapping[str, Any]] = (),
     layout: Mapping[str, Any] | None = None,
     shadow: float = 0.0,
+    reflection: float = 0.0,
 ) -> Provenance:
     """Return what the image of one seed says of itself.
 
@@ -62,12 +63,13 @@ def describe_generation(
         safety: The models that judged it and its prompt (canvas.safety.guard).
         layout: Its words (canvas.layout.spec.Layout).
         shadow: Its strength.
+        reflection: Likewise.
     """
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
     how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt, "safety": list(safety)}
     placed = {} if layout is None else {"layout": dict(layout)}
-    shaded = {} if shadow == 0 else {"shadow": shadow}
-    return {"c2pa.actions": [action], "model": model_digest, **how, **placed, **shaded}
+    cast = {name: strength for name, strength in {"shadow": shadow, "reflection": reflection}.items() if strength != 0}
+    return {"c2pa.actions": [action], "model": model_digest, **how, **placed, **cast}
 
 
 def build_save_options(

@@ -48,10 +48,11 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "layout": ("string", None),
     "mode": ("string", "hard"),
     "shadow": ("double", 0.0),
+    "reflection": ("double", 0.0),
 }
 """None: what the model recommends. canvas, place, scale and layout: as `canvas.layout.spec.build_layout` takes them.
-mode soft: the product in the scene's light, with a certificate in the image. shadow: strength of the product's shadow
-on the background, 0 to 1."""
+mode soft: the product in the scene's light, with a certificate in the image. shadow and reflection: strength of the
+product's on the background, 0 to 1."""
 
 TRUST = "CANVAS_TRUST_REMOTE_CODE"
 """Variable of the environment: "1" where Python code that a public segmenter brought with it may run."""
@@ -84,6 +85,7 @@ class ServedPipeline:
             seed_by_product=options["seed_by_product"],
             mode=options["mode"],
             shadow=options["shadow"],
+            reflection=options["reflection"],
             num_inference_steps=options["steps"],
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],
@@ -98,6 +100,7 @@ class ServedPipeline:
             safety=self._pipeline.safety.describe(prompt),
             layout=None if layout is None else layout.words,
             shadow=options["shadow"],
+            reflection=options["reflection"],
         )
         return encode_generated(output.images[0], provenance, next(iter(output.certificates), None))
 

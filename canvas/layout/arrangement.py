@@ -102,7 +102,7 @@ class Spot:
     top: int
     width: int | None
     height: int | None
-    floats: bool = False  # it casts no shadow
+    floats: bool = False  # it has neither shadow nor reflection
 
 
 @dataclass(frozen=True, slots=True)

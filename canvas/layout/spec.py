@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def floating(self) -> tuple[bool, ...]:
-        """Whether each product floats and casts no shadow; (): none does."""
+        """Whether each product floats, without shadow and reflection; (): none does."""
         return tuple(spot.floats for spot in self.arrangement.spots) if isinstance(self.arrangement, Spots) else ()
 
     def place(self, sizes: Sequence[Size]) -> list[Rectangle]:
@@ -67,7 +67,7 @@ def build_layout(
         scale: Above 0 to 1: share of the canvas's width or height, whichever is reached first, that the product or
             the group takes. None: no pixel is resized.
         layout: "row", "grid", or JSON with a place for each: {"canvas": "1080x1920", "products": [{"left": 90,
-            "top": 700, "width": 400}, ...]}. "floats": true is of a product that casts no shadow.
+            "top": 700, "width": 400}, ...]}. "floats": true is of a product without shadow and reflection.
         heights: One a product, in any unit.
         max_pixels: Of the canvas, at most.
 

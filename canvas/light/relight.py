@@ -10,6 +10,7 @@ from canvas.light.band import check_band
 from canvas.light.certificate import Certificate, digest_image
 from canvas.light.gain import GainGrid, apply_gain
 from canvas.light.laws import LIMITS, Check, check_grid, check_pixels, limit_clipping, make_lawful
+from canvas.light.reflection import cast_reflection
 from canvas.light.shadow.casting import ShadowMap, cast_shadows, remove_shadow
 from canvas.light.shadow.laws import SHADOW_LIMITS, check_shadow
 from canvas.light.shadow.record import ShadowRecord, record_shadow
@@ -32,9 +33,11 @@ def relight_pixels(pixels: Pixels, alpha: Alpha, predicted: NDArray[np.floating]
 
 
 def cast_recorded_shadow(
-    before: Pixels, shadow: ShadowMap, product: Pixels, alpha: Alpha, strength: float
+    before: Pixels, shadow: ShadowMap, product: Pixels, alpha: Alpha, strength: float, *, reflection: float = 0.0
 ) -> tuple[Pixels, ShadowRecord]:
     """Return an image with a shadow of `strength` (0 to 1) on its background, and what a certificate holds of that.
+
+    A reflection lies over the shadow. What is left without the shadow is the image with its reflection.
 
     Args:
         before: [H, W, 3] with the product on it.
@@ -42,9 +45,13 @@ def cast_recorded_shadow(
         product: [H, W, 3] as it was put on the image.
         alpha: [H, W] likewise; 1 on the core, which stays as it is.
         strength: 0 to 1.
+        reflection: Strength of the product's reflection, 0 to 1.
     """
     scaled = shadow.scale(strength)
     cast = cast_shadows(before, [scaled], product, alpha)
+    if reflection > 0:
+        cast = cast_reflection(before, product, alpha, alpha, reflection, shaded=cast)
+        before = cast_reflection(before, product, alpha, alpha, reflection)
     digest = digest_image(Image.fromarray(before))
     return cast, record_shadow(cast, before, digest, scaled, alpha == 1, strength)
 

@@ -21,6 +21,8 @@ NO_LIGHT = "this model has no light network, which mode soft needs: assemble it 
 
 SOFT_PHOTOGRAPH = "mode soft relights products, but a photograph that is kept stays in its own light: use hard"
 
+KEPT_REFLECTION = "a photograph that is kept has its own reflections: leave the reflection out, or choose another place"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LightSpec:

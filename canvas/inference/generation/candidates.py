@@ -22,9 +22,10 @@ from canvas.inference.generation.encoding import EncodedScene
 from canvas.inference.generation.settings import GenerationSettings
 from canvas.inference.product import Product, derive_seed
 from canvas.inference.scene.lighting import relight_scene
-from canvas.inference.scene.shadows import shade_scene
+from canvas.inference.scene.shadows import cast_on_scene
 from canvas.layout.formats import Rectangle
 from canvas.light.model import predict_gain
+from canvas.light.reflection import cast_reflection
 from canvas.light.relight import cast_recorded_shadow, certify, relight_pixels
 from canvas.light.scene import ImageCertificate
 from canvas.light.shadow.model import predict_shadow
@@ -113,11 +114,12 @@ def generate_candidates(
             if settings.mode == "soft":
                 for place, background in enumerate(backgrounds):
                     images[place], certificate = _relight(
-                        pipeline, background, images[place], encoded, originals, settings.shadow
+                        pipeline, background, images[place], encoded, originals, settings
                     )
                     output.certificates.append(certificate)
-            elif settings.shadow > 0:
-                images = [shade_scene(pipeline.shadow, image, encoded.scene, settings.shadow) for image in images]
+            else:
+                cast = settings.shadow, settings.reflection
+                images = [cast_on_scene(pipeline.shadow, image, encoded.scene, *cast) for image in images]
             pipeline.safety.check_images(images, [_name_candidate(number, settings.seed) for number in numbers])
             output.candidates.extend(numbers)
             while images:  # Pillow copies: each goes as its image comes
@@ -199,7 +201,7 @@ def _relight(
     image: Pixels,
     encoded: EncodedScene,
     originals: Sequence[Image.Image],
-    strength: float,
+    settings: GenerationSettings,
 ) -> tuple[Pixels, ImageCertificate]:
     """Return the image, at its final size, with its products in the light of the scene, and its certificate.
 
@@ -209,19 +211,32 @@ def _relight(
         image: With the products as they are.
         encoded: The scene; of one product in its own image with its edge mended.
         originals: As they were handed in.
-        strength: Of the shadows, 0 to 1.
+        settings: Of them the strength of shadows and reflections.
     """
     if encoded.layout is not None:
-        return relight_scene(pipeline, background, image, encoded.scene, originals, encoded.layout, strength)
+        return relight_scene(
+            pipeline,
+            background,
+            image,
+            encoded.scene,
+            originals,
+            encoded.layout,
+            settings.shadow,
+            settings.reflection,
+        )
     product, cut = encoded.scene.product, encoded.scene.cut or encoded.scene.product
     predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
     check_finite(torch.from_numpy(predicted), "the light network")
     lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
     relit = background.composite(replace(product, pixels=lit))
     record: ShadowRecord | None = None
-    if strength > 0:
+    if settings.shadow > 0:
         shadow = predict_shadow(pipeline.shadow, product.pixels, product.alpha, image)
-        relit, record = cast_recorded_shadow(relit, shadow, lit, product.alpha, strength)
+        relit, record = cast_recorded_shadow(
+            relit, shadow, lit, product.alpha, settings.shadow, reflection=settings.reflection
+        )
+    elif settings.reflection > 0:
+        relit = cast_reflection(relit, lit, product.alpha, product.alpha, settings.reflection)
     return relit, certify(
         Image.fromarray(relit),
         originals[0],

@@ -12,7 +12,7 @@ from canvas.denoiser.passes.stepping import check_autoguidance, check_reuse
 from canvas.denoiser.spec import ReuseSpec
 from canvas.inference.conditioning import check_upscale
 from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
-from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH, Mode
+from canvas.light.spec import KEPT_REFLECTION, NO_LIGHT, SOFT_PHOTOGRAPH, Mode
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -26,6 +26,7 @@ class GenerationSettings:
 
     mode: Mode
     shadow: float  # strength, 0 to 1
+    reflection: float  # likewise
     steps: int  # of the scheduler
     guidance_scale: float
     guidance_rescale: float
@@ -72,6 +73,9 @@ def check_request(
         raise ValueError(NO_SHADOW)
     if settings.shadow > 0 and layout is not None and layout.keeps_photograph:
         raise ValueError(KEPT_SHADOW)
+    check_strength("reflection", settings.reflection, "reflection")
+    if settings.reflection > 0 and layout is not None and layout.keeps_photograph:
+        raise ValueError(KEPT_REFLECTION)
     if settings.seed is not None and settings.generator is not None:
         raise ValueError("seed and generator were both given: give one of them")
     if settings.seed_by_product and settings.seed is None:

@@ -37,7 +37,7 @@ class Scene:
     owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
     parts: NDArray[np.int8] | None = None  # (H, W): likewise, its edge, too
     cut: Product | None = None  # the product as it was handed in, where its edge was mended
-    floating: tuple[bool, ...] = ()  # of each product, whether it floats and casts no shadow; (): none does
+    floating: tuple[bool, ...] = ()  # of each product, whether it floats, without shadow and reflection; (): none does
     origins: list[str] = field(default_factory=list)  # of each, as Product has it
     segmented: list[Mask | None] = field(default_factory=list)  # of what a segmenter cut out: the mask in its own image
 

@@ -14,7 +14,7 @@ from canvas.inference.close_up import CloseUpBackground
 from canvas.inference.conditioning import Background, check_finite
 from canvas.inference.product import Product
 from canvas.inference.scene.build import Scene
-from canvas.inference.scene.shadows import shade_scene
+from canvas.inference.scene.shadows import cast_on_scene
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout
 from canvas.light.certificate import Certificate, digest_image
@@ -40,7 +40,8 @@ def relight_scene(
     scene: Scene,
     originals: Sequence[Image.Image],
     layout: Layout,
-    strength: float,
+    shadow: float,
+    reflection: float,
 ) -> tuple[Pixels, SceneCertificate]:
     """Return the image with every product in its light, and the certificate, which holds no shadows.
 
@@ -51,7 +52,8 @@ def relight_scene(
         scene: The products.
         originals: Their images as they were handed in.
         layout: Where they stand.
-        strength: Of their shadows, 0 to 1.
+        shadow: Strength of their shadows, 0 to 1.
+        reflection: Likewise.
     """
     assert scene.owners is not None
     assert scene.parts is not None
@@ -63,9 +65,7 @@ def relight_scene(
         lit[part] = lit_pixels[part]
         grids.append(grid)
     lit_scene = replace(scene, product=replace(scene.product, pixels=lit))
-    image = background.composite(lit_scene.product)
-    if strength > 0:
-        image = shade_scene(pipeline.shadow, image, lit_scene, strength)
+    image = cast_on_scene(pipeline.shadow, background.composite(lit_scene.product), lit_scene, shadow, reflection)
     return image, _certify(image, scene, originals, layout, grids)
 
 

@@ -1,4 +1,4 @@
-"""Shadows of all products of a scene, each as if it stood there alone; where they meet they multiply."""
+"""Shadows and reflections of all products of a scene, each as if it stood there alone."""
 
 from __future__ import annotations
 
@@ -8,28 +8,42 @@ import numpy as np
 
 from canvas.inference.scene.build import Scene
 from canvas.layout.compose import NO_PRODUCT
+from canvas.light.reflection import cast_reflection
 from canvas.light.shadow.casting import cast_shadows
 from canvas.light.shadow.model import ShadowModel, predict_shadow
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
 
 
-def shade_scene(model: ShadowModel, image: Pixels, scene: Scene, strength: float) -> Pixels:
-    """Return an image with the shadows of its products on what was generated; every product stays as it is.
+def cast_on_scene(model: ShadowModel | None, image: Pixels, scene: Scene, shadow: float, reflection: float) -> Pixels:
+    """Return an image with the shadows of its products, and over them their reflections, on what was generated; every
+    product stays as it is.
 
     Args:
-        model: The shadow network.
+        model: The shadow network; None only for a shadow of 0.
         image: [H, W, 3] with the products on it.
         scene: What was given of it.
-        strength: 0 to 1.
+        shadow: Strength of the shadows, 0 to 1.
+        reflection: Likewise.
     """
     product = scene.product
-    shadows = [
-        predict_shadow(model, product.pixels, alpha, image).scale(strength)
-        for number, alpha in enumerate(_split_alpha(scene))
-        if not (scene.floating and scene.floating[number])
-    ]
-    return cast_shadows(image, shadows, product.pixels, product.alpha)
+    if shadow > 0:
+        assert model is not None
+        shadows = [
+            predict_shadow(model, product.pixels, alpha, image).scale(shadow) for alpha in _iterate_standing(scene)
+        ]
+        image = cast_shadows(image, shadows, product.pixels, product.alpha)
+    if reflection > 0:
+        for alpha in _iterate_standing(scene):
+            image = cast_reflection(image, product.pixels, alpha, product.alpha, reflection)
+    return image
+
+
+def _iterate_standing(scene: Scene) -> Iterator[Alpha]:
+    """Yield the alpha of each product that stands on the floor, not that of one that floats."""
+    for number, alpha in enumerate(_split_alpha(scene)):
+        if not (scene.floating and scene.floating[number]):
+            yield alpha
 
 
 def _split_alpha(scene: Scene) -> Iterator[Alpha]:

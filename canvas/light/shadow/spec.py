@@ -22,7 +22,7 @@ class ShadowSpec:
     channels: tuple[Count, Count, Count, Count]  # feature maps at strides 2, 4, 8 and 16
 
 
-def check_strength(name: str, strength: float) -> None:
-    """Raise ValueError, which calls it `name`, unless the strength of a shadow is from 0 to 1."""
+def check_strength(name: str, strength: float, what: str = "shadow") -> None:
+    """Raise ValueError, which calls it `name`, unless the strength of a shadow, or what else, is from 0 to 1."""
     if not 0 <= strength <= 1:  # false for NaN
-        raise ValueError(f"{name} is {strength}: it must be from 0, no shadow, to 1, the whole of it")
+        raise ValueError(f"{name} is {strength}: it must be from 0, no {what}, to 1, the whole of it")

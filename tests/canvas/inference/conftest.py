@@ -24,6 +24,8 @@ from tests.canvas import tiny
 from tests.canvas.decoder.test_model import _moved, _spec
 from tests.canvas.denoiser.test_image_prompt import moved
 from tests.canvas.denoiser.test_process import FLOW
+from tests.canvas.light.shadow.test_model import build_moved as build_moved_shadow
+from tests.canvas.light.test_model import build_moved as build_moved_light
 from tests.canvas.vae.test_model import PIXEL
 
 
@@ -74,6 +76,15 @@ def segmenting_pipeline(pipeline: CanvasPipeline) -> CanvasPipeline:
             "segmenter_processor": SegformerImageProcessor(size={"height": 32, "width": 32}),
         }
     )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def shading_pipeline(segmenting_pipeline: CanvasPipeline) -> CanvasPipeline:
+    """A pipeline with a segmenter, a light network and a shadow network, which have learnt something."""
+    parts = segmenting_pipeline.components | {"light": build_moved_light(3.0), "shadow": build_moved_shadow(3.0)}
+    made = CanvasPipeline(**parts, max_aspect=2.0)
     made.set_progress_bar_config(disable=True)
     return made
 

@@ -21,19 +21,9 @@ from canvas.light.shadow.casting import MAX_OPACITY, remove_shadow
 from canvas.pins.images import encode_png
 from canvas.verification import verify_file
 from tests.canvas.inference.conftest import cutout, split
-from tests.canvas.light.shadow.test_model import build_broken, build_moved
-from tests.canvas.light.test_model import build_moved as build_moved_light
+from tests.canvas.light.shadow.test_model import build_broken
 
 PROMPT = "a mug, forest"
-
-
-@pytest.fixture(scope="module")
-def shading_pipeline(segmenting_pipeline: CanvasPipeline) -> CanvasPipeline:
-    """A pipeline with a segmenter, a light network and a shadow network, which have learnt something."""
-    parts = segmenting_pipeline.components | {"light": build_moved_light(3.0), "shadow": build_moved(3.0)}
-    made = CanvasPipeline(**parts, max_aspect=2.0)
-    made.set_progress_bar_config(disable=True)
-    return made
 
 
 @pytest.fixture(scope="module")
