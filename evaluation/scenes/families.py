@@ -34,8 +34,8 @@ SIZES: Mapping[str, int] = {"cubic": 1, "2x": 2, "4x": 4}
 
 NO_UPSCALER = "the generator has no upscaler, so no sizes were compared"
 
-HEIGHTS = (1.0, 0.8, 0.9)
-"""Of the products of a scene, the first three, to one another."""
+MOST_PRODUCTS = 3
+"""Products of the fullest scene."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,11 +125,11 @@ def build_formats(subjects: Subjects, seed: int, formats: Mapping[str, str]) -> 
 def build_groups(subjects: Subjects, seed: int, scenes: int, canvas: str) -> Family:
     """Return scenes of one product, the same with a second, and with a third; of as many as there are different."""
     family: dict[str, list[SceneRequest]] = {}
+    layout = build_layout(canvas, layout="row", scale=0.8)
     for number in range(scenes):
         background = subjects.get_background(number)
-        pins = choose_distinct(subjects.pins, len(HEIGHTS), np.random.default_rng([seed, number]))
+        pins = choose_distinct(subjects.pins, MOST_PRODUCTS, np.random.default_rng([seed, number]))
         for count in range(1, len(pins) + 1):
-            layout = build_layout(canvas, layout="row", scale=0.8, heights=HEIGHTS[:count])
             request = SceneRequest(
                 images=[cut_out(pin) for pin in pins[:count]],
                 masks=[None] * count,

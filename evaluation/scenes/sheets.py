@@ -22,12 +22,12 @@ def draw_sheets(images: Images, rows: int) -> dict[str, Image.Image]:
 
 
 def draw_family(name: str, slices: Mapping[str, Sequence[SceneImage]], rows: int) -> Image.Image:
-    """Draw the first rows of a family: the product as it was given above its background's words, then each slice."""
+    """Draw the first rows of a family: the first product as it was given, then each slice."""
     cells: list[Image.Image] = []
     labels: list[str] = []
     for row in zip(*(members[:rows] for members in slices.values()), strict=True):
         cells.append(row[0].request.images[0])
-        labels.append(row[0].request.background)
+        labels.append(f"given; {row[0].request.background}")
         for key, member in zip(slices, row, strict=True):
             cells.append(Image.new("RGB", (1, 1), WHITE) if member.pixels is None else Image.fromarray(member.pixels))
             labels.append(f"{name}: {key}" if member.pixels is not None else f"{name}: {key}, no image")
