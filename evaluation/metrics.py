@@ -87,6 +87,9 @@ MEASURES: Mapping[str, Measure] = {
         "one scene",
     ),
     "style_followed": Measure("Style followed", "share of images that show the style image's scene, without a prompt"),
+    "products_omitted": Measure(
+        "Products omitted", "share of the products in scenes of two and three that the segmenter does not see", "lower"
+    ),
     "prompt_beside_style": Measure("Prompt beside a style", "change of the prompted scene's share with a style"),
 }
 """All measures; those not named above are of a stage."""
@@ -151,6 +154,7 @@ HEADLINE = (
     Metric("diversity", "evaluate", "challenger.diversity"),
     Metric("style_followed", "evaluate_style", "scene_follows", mark=0.7),
     Metric("prompt_beside_style", "evaluate_style", "prompt_scene_change", mark=-0.02),
+    Metric("products_omitted", "evaluate_scenes", "omitted"),
 )
 """In the order of the pipeline."""
 

@@ -1,10 +1,10 @@
 """How good are extended photographs, long canvases, scenes of several products, and products in the scene's light?
 
-    OMP_NUM_THREADS=2 python -m bench.scenes [--parts outpainting banners products light sheets] [--root .]
-        [--pins 120] [--scenes 100] [--out .work/scenes]
+    OMP_NUM_THREADS=2 python -m bench.scenes [--parts outpainting banners products light] [--root .]
+        [--pins 120] [--scenes 100]
 
-On held-out products of a full run below `--root` (models/ and artifacts/). It prints JSON, a line for each part, and
-writes sheets as PNG. It was not timed yet.
+On held-out products of a full run below `--root` (models/ and artifacts/). It prints JSON, a line for each part. It
+was not timed yet. The stage `evaluate_scenes` makes the sheets.
 
 - outpainting: 25 to 50 % of real pins are hidden and generated again. KID of that part to the hidden one, the gradient
   at the old border over that beside it, repetition; the same of the real pins, and of mirrored ones.
@@ -27,15 +27,14 @@ from typing import Any
 from bench.scenes.light import measure_light
 from bench.scenes.outpainting import measure_banners, measure_outpainting
 from bench.scenes.products import measure_products
-from bench.scenes.sheets import write_sheets
-from bench.scenes.subjects import Subjects, load_subjects
+from bench.scenes.subjects import load_subjects
+from evaluation.scenes.subjects import Subjects
 
 PARTS: Mapping[str, Callable[[Subjects, argparse.Namespace], Any]] = {
     "outpainting": lambda subjects, options: measure_outpainting(subjects, options.pins),
     "banners": lambda subjects, options: measure_banners(subjects, options.pins // 4),
-    "products": lambda subjects, options: measure_products(subjects, options.scenes),
-    "light": lambda subjects, options: measure_light(subjects, options.pins // 2),
-    "sheets": lambda subjects, options: write_sheets(subjects, options.out),
+    "products": lambda subjects, options: measure_products(subjects, options.root, options.scenes),
+    "light": lambda subjects, options: measure_light(subjects, options.root, options.pins // 2),
 }
 
 
@@ -46,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(), help="of the full run")
     parser.add_argument("--pins", type=int, default=120)
     parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path(".work/scenes"), help="folder of the sheets")
     options = parser.parse_args(arguments)
     needed = ("models/canvas", "models/uve", "artifacts/pins", "artifacts/truth")
     if missing := [path for path in needed if not (options.root / path).is_dir()]:

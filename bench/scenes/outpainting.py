@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.scenes.subjects import Subjects, cut_out, summarize
+from bench.scenes.subjects import summarize
 from canvas.inference.scene.framing import frame_windows
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import build_layout
@@ -22,6 +22,7 @@ from evaluation.judges.features import extract_trunk_features
 from evaluation.measures.canvases.borders import compute_border_gradient_ratio
 from evaluation.measures.canvases.repetition import compute_repetition
 from evaluation.measures.distances import half_sample_error, kernel_distance
+from evaluation.scenes.subjects import Subjects, cut_out
 
 HIDDEN = (0.25, 0.5)
 REACH_SHARE = 1 / 64
@@ -49,7 +50,7 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
         part = choose_hidden_part(pin, rng.uniform(*HIDDEN))
         layout = build_layout(f"{pin.image.width}x{pin.image.height}", place=part.place)
         output = subjects.pipeline(
-            pin.image.crop(part.kept), subjects.write_prompt(pin), layout=layout, seed=1000 + number
+            pin.image.crop(part.kept), subjects.write_prompt([pin], pin.background), layout=layout, seed=1000 + number
         )
         version_images = {
             "generated": np.asarray(output.images[0]),
@@ -94,7 +95,7 @@ def measure_banners(subjects: Subjects, count: int) -> dict[str, Any]:
     between = [round(np.mean(pair)) for pair in zip(sorted(ends), sorted(ends)[1:], strict=False)]
     figures: dict[str, list[float]] = {"at ends": [], "between": [], "generated": [], "real": []}
     for number, pin in enumerate(tqdm(subjects.pins[:count], desc="banners", unit="pin")):
-        prompt = subjects.write_prompt(pin, subjects.get_background(number))
+        prompt = subjects.write_prompt([pin], subjects.get_background(number))
         layout = build_layout(f"{width}x{height}", place="center", scale=0.7)
         image = np.asarray(subjects.pipeline(cut_out(pin), prompt, layout=layout, seed=1000 + number).images[0])
         figures["at ends"].append(float(np.mean([_measure_line(image, end) for end in ends])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from zlib import crc32
 
@@ -13,7 +12,6 @@ from tqdm import tqdm
 
 from canvas.inference.bad_images import degrade_image, paste_product
 from canvas.inference.batch import Request, fit_prompt
-from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables
@@ -23,7 +21,7 @@ from canvas.pins.images import Pixels, decode_image, draw_contact_sheet, encode_
 from canvas.pins.masks import decode_mask, encode_mask
 from canvas.pins.products import ProductPin
 from canvas.safety.guard import UnsafeContentError
-from canvas.verification import verify_file
+from evaluation.measures.certificates import find_certificate_fault
 
 Row = dict[str, Any]
 
@@ -96,31 +94,23 @@ def verify_soft_twins(
     verified = list(rows)
     for place in tqdm(sorted(chosen), desc="certificates", unit="image"):
         row = rows[place]
-        fault = find_certificate_fault(pipeline, originals[row["pin_id"]], row["mask"], row["prompt"], row["seed"])
+        fault = find_twin_fault(pipeline, originals[row["pin_id"]], row["mask"], row["prompt"], row["seed"])
         if fault is not None:
             notes.add(f"in mode soft {row['candidate_id']} has no certificate that holds: {fault}")
         verified[place] = row | {"certified": fault is None}
     return verified
 
 
-def find_certificate_fault(
-    pipeline: CanvasPipeline, original: Image.Image, mask: bytes, prompt: str, seed: int
-) -> str | None:
+def find_twin_fault(pipeline: CanvasPipeline, original: Image.Image, mask: bytes, prompt: str, seed: int) -> str | None:
     """Generate a product in mode soft and return why `verify` refuses the files, in a sentence; None: it does not."""
     inside = Image.fromarray(decode_mask(mask))
-    with TemporaryDirectory() as folder:
-        image_file, original_file, mask_file = (Path(folder) / f"{name}.png" for name in ("image", "product", "mask"))
-        original.save(original_file)
-        inside.save(mask_file)
-        try:
-            output = pipeline(original, prompt, mask=inside, mode="soft", seed=seed)
-            save_lossless(output.images[0], image_file, None, output.certificates[0])
-            verify_file(image_file, original_file, mask=mask_file)
-        except UnsafeContentError:
-            raise
-        except ValueError as error:  # a law is broken, or the light network gave no numbers
-            return str(error)
-    return None
+    try:
+        output = pipeline(original, prompt, mask=inside, mode="soft", seed=seed)
+    except UnsafeContentError:
+        raise
+    except ValueError as error:  # the light network gave no numbers
+        return str(error)
+    return find_certificate_fault(output.images[0], output.certificates[0], [original], [inside])
 
 
 def read_champion_candidates(evaluation: Path, items: Sequence[Row]) -> list[Row]:

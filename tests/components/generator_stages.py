@@ -22,6 +22,7 @@ STAGES = (
     "assemble",
     "evaluate_backdrop",
     "evaluate_style",
+    "evaluate_scenes",
 )
 
 

@@ -28,6 +28,7 @@ from canvas.pins import tables
 from canvas.styles.table import read_styles
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
+from evaluation.scenes.sheets import CELL
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.safety_models import write_image_classifier
@@ -336,6 +337,22 @@ def test_backdrops_are_scored_by_stage(made):
     with Image.open(made / "reports" / "evaluate_backdrop" / "sheet.png") as grid:
         assert grid.width > 3 * 150  # the original and two prompts
         assert grid.height > 2 * 150  # two products
+
+
+def test_scenes_are_scored_by_mode_format_and_number_of_products(made):
+    metrics = figures(made, "evaluate_scenes")
+    assert set(metrics["mode"]) == {"hard", "soft", "shadow", "soft_shadow"}
+    assert set(metrics["format"]) == {"story", "pin", "square", "banner"}
+    assert set(metrics["products"]) == {"1", "2"}  # two different products are held out
+    for family in ("mode", "size", "format", "products"):
+        for name, scores in metrics[family].items():
+            assert scores["scene_right_low"] <= scores["scene_right"] <= scores["scene_right_high"]
+            assert scores["certificates_failed" if "soft" in name else "core_max_abs_diff"] == 0
+    assert metrics["omitted"] == metrics["products"]["2"]["omitted"] / 2
+    assert "notes" not in metrics
+    for name, columns in {"modes": 5, "sizes": 4, "formats": 5, "products": 3}.items():
+        with Image.open(made / "reports" / "evaluate_scenes" / f"{name}.png") as sheet:
+            assert sheet.width // CELL == columns
 
 
 def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):

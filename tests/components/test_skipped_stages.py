@@ -21,6 +21,8 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
+from evaluation.scenes.families import NO_UPSCALER
+from evaluation.scenes.sheets import draw_notice
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.skipping import NOTICE_FILE, read_skip_reason
@@ -100,7 +102,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("train_judges", "train_vae", "train_base"):
         run(name, root, overlay=overlay)
     shutil.rmtree(root / "artifacts" / "shards")
-    for name in (*SKIPPED[1:], "assemble", "evaluate_backdrop", "evaluate_style", "sample_candidates"):
+    for name in (
+        *SKIPPED[1:],
+        "assemble",
+        "evaluate_backdrop",
+        "evaluate_style",
+        "evaluate_scenes",
+        "sample_candidates",
+    ):
         run(name, root, overlay=overlay)
     for name in ("evaluate", "gate"):
         run(name, root, overlay=overlay)
@@ -137,6 +146,16 @@ def test_denoiser_passes_through_as_links(made: Path, model: str) -> None:
 def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
     assert [file.name for file in (made / "models" / model).iterdir()] == [NOTICE_FILE]
     assert "is null" in str(read_skip_reason(made / "models" / model))
+
+
+def test_scenes_are_shown_as_far_as_the_generator_can(made: Path) -> None:
+    figures = read_figures(made, "evaluate_scenes")
+    assert list(figures["mode"]) == ["hard"]
+    assert "size" not in figures
+    assert figures["notes"][0] == "the generator has no network of light, so mode soft was not tried"
+    assert figures["notes"][-1] == NO_UPSCALER
+    with Image.open(made / "reports" / "evaluate_scenes" / "sizes.png") as sheet:
+        assert sheet.size == draw_notice(NO_UPSCALER).size
 
 
 def test_generator_is_the_public_weights(made: Path) -> None:
