@@ -34,6 +34,7 @@ from canvas.pins.scene_views import stack_views
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from evaluation.generator import background_scores
+from evaluation.measures.mosaics import list_grids, measure_mosaic
 from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
@@ -107,6 +108,7 @@ def score_stages(
     )
     real_seams = [seam for seam in seams if seam is not None]
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
+    grids = list_grids(pipeline)
     by_stage: dict[str, dict[str, float]] = {}
     pipeline.get_weak_denoiser()  # while LoRAs are apart
     for name, loras in list_stage_loras(pipeline, base).items():
@@ -121,6 +123,10 @@ def score_stages(
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
         scores = scorer.score(images, views, products, product_ids, [*prompts] * len(pins))
         by_stage[name] = background_scores.compute_background_metrics(scores)
+        mosaic = measure_mosaic(images, [request.framed for request in encoded], grids)
+        by_stage[name] |= background_scores.compute_crossed_means(
+            mosaic, [(product, "all prompts") for product in product_ids]
+        )
         if min(len(real_features), len(features)) > 1:
             by_stage[name] |= {
                 "kid": kernel_distance(real_features, features),

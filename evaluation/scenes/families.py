@@ -23,6 +23,7 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     "soft": {"mode": "soft"},
     "shadow": {"shadow": 1.0},
     "soft_shadow": {"mode": "soft", "shadow": 1.0},
+    "reflection": {"reflection": 0.5},
 }
 """Mode -> what the pipeline is given for it."""
 
