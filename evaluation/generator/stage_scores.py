@@ -34,12 +34,12 @@ from canvas.pins.scene_views import stack_views
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from evaluation.generator import background_scores
-from evaluation.measures.mosaics import list_grids, measure_mosaic
 from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
 from evaluation.measures.colours import compare_colours, measure_background_colours
 from evaluation.measures.distances import half_sample_error, kernel_distance
+from evaluation.measures.mosaics import list_grids, measure_mosaic
 from evaluation.statistics.intervals import resample_pair_mean
 
 Distances = NDArray[np.float64]  # [N, N]
