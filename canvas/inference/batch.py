@@ -17,6 +17,7 @@ from canvas.clip.model import get_overflow
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
+from canvas.inference.autoguidance import get_weak_denoiser
 from canvas.inference.close_up import add_close_ups, find_close_up, upscale_backgrounds
 from canvas.inference.conditioning import (
     build_condition,
@@ -99,7 +100,7 @@ def iterate_images(
     LoRAs.
     """
     denoiser, scheduler = text_to_image or (pipeline.denoiser, pipeline.get_scheduler())
-    weak = pipeline.get_weak_denoiser() if text_to_image is None and sampling.autoguidance_scale else None
+    weak = get_weak_denoiser(pipeline) if text_to_image is None and sampling.autoguidance_scale else None
     device = pipeline.device  # diffusers looks through all parts for it
     sampler = LatentSampler(
         denoiser=denoiser,

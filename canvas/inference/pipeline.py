@@ -23,14 +23,15 @@ from canvas.clip.model import TextTower, Tower, check_overflow, get_overflow
 from canvas.clip.t5 import T5Tower
 from canvas.clip.tuning.towers import MixedTextTower
 from canvas.decoder.model import ConditionalDecoder
-from canvas.denoiser.adapters import attach_adapters, copy_without_adapters, detach_adapters
+from canvas.denoiser.adapters import attach_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.lora import DEFAULT_LORA, STYLE_LORA, list_lora_names, load_lora, merge_lora
+from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling, ReuseSpec
 from canvas.inference.assembly.saved import check_saved_pipeline, rename_moved_modules
+from canvas.inference.autoguidance import choose_autoguidance, get_weak_denoiser
 from canvas.inference.generation.candidates import CandidateSelector, CanvasOutput, StepCallback, generate_candidates
 from canvas.inference.generation.encoding import encode_scene, read_scene
 from canvas.inference.generation.settings import GenerationSettings, check_request
@@ -134,7 +135,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         bf16: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self._weak: Denoiser | None = None
+        self.weak: Denoiser | None = None  # for autoguidance, once it was asked for
         if (unet is None) == (transformer is None):
             raise ValueError("a pipeline has one denoiser: give unet or transformer")
         denoiser: Denoiser = transformer if unet is None else unet
@@ -259,8 +260,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
             guidance_rescale: From 0, not rescaled, to 1, wholly.
             guidance_stop: Share of the steps, 0 to 1, that are guided.
-            autoguidance_scale: How far guided steps are led away from what the denoiser says without its LoRAs, beyond
-                guidance (Karras et al. 2024); 0: not. It costs one pass more in each of them.
+            autoguidance_scale: How far guided steps are led away from what the denoiser says without its LoRAs; 0: not.
             reuse: What steps take over from earlier ones; counts of 1: nothing.
             num_inference_steps: Of the scheduler.
             num_candidates: How many images.
@@ -281,9 +281,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         """
         recommended = self.recommended_sampling
         recommended_scale, recommended_stop = recommended.get_guidance(has_prompt=prompt is not None)
-        if autoguidance_scale is None:
-            leads_away = prompt is not None and recommended.autoguidance_scale and self.get_weak_denoiser() is not None
-            autoguidance_scale = recommended.autoguidance_scale if leads_away else 0.0
         settings = GenerationSettings(
             mode=mode,
             shadow=shadow,
@@ -292,7 +289,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             guidance_scale=recommended_scale if guidance_scale is None else guidance_scale,
             guidance_rescale=guidance_rescale,
             guidance_stop=recommended_stop if guidance_stop is None else guidance_stop,
-            autoguidance_scale=autoguidance_scale,
+            autoguidance_scale=choose_autoguidance(self, autoguidance_scale, has_prompt=prompt is not None),
             reuse=reuse or recommended.reuse,
             candidates=num_candidates,
             candidates_per_pass=candidates_per_pass,
@@ -329,27 +326,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         return self.scheduler if name is None else build_scheduler(name, self.scheduler)
 
     def merge_lora(self) -> None:
-        """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched. Where the
-        model recommends autoguidance, the denoiser without them is kept."""
+        """Fold the denoiser's LoRAs into its weights: fewer layers a step. One without them stays for autoguidance."""
         if self.recommended_sampling.autoguidance_scale:
-            self.get_weak_denoiser()
+            get_weak_denoiser(self)
         merge_lora(self.denoiser)
 
-    def get_weak_denoiser(self) -> Denoiser | None:
-        """Return a copy of the denoiser without its LoRAs, for autoguidance: made once, before they are merged; None:
-        it has none any more, or never had."""
-        if self._weak is None and any(name != STYLE_LORA for name in list_lora_names(self.denoiser)):
-            self._weak = copy_without_adapters(self.denoiser)
-        if self._weak is not None:
-            torch.nn.Module.to(self._weak, self.device, self.denoiser.dtype)
-        return self._weak
-
     def load_lora_weights(self, source: Any, adapter_name: str | None = None, **options: Any) -> None:
-        """Add a LoRA in stock format: a directory with one, and what else diffusers' pipelines of a UNet take.
-
-        Raises:
-            ValueError: Options were given, and the denoiser is a transformer.
-        """
+        """Add a LoRA in stock format: a directory with one, and what else diffusers' pipelines of a UNet take;
+        ValueError for options with a transformer."""
         if self.unet is not None:
             super().load_lora_weights(source, adapter_name, **options)
             return

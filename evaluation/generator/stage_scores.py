@@ -21,6 +21,7 @@ from canvas.denoiser.loading import is_inpaint_denoiser, load_denoiser
 from canvas.denoiser.lora import fuse_loras, list_lora_names
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
+from canvas.inference.autoguidance import get_weak_denoiser
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
 from canvas.inference.conditioning import frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
@@ -110,7 +111,7 @@ def score_stages(
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     grids = list_grids(pipeline)
     by_stage: dict[str, dict[str, float]] = {}
-    pipeline.get_weak_denoiser()  # while LoRAs are apart
+    get_weak_denoiser(pipeline)  # while LoRAs are apart
     for name, loras in list_stage_loras(pipeline, base).items():
         text_to_image = (
             (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None

@@ -37,7 +37,7 @@ def measure_mosaic(
     ratios: dict[str, list[float | None]] = {f"{name}_gradient_ratio": [] for name in grids}
     for image, product in zip(images, framed, strict=True):
         inside = product.frame.insert_product(np.ones(image.shape[:2], np.float32)) > 0.999
-        pixels = torch.from_numpy(product.frame.insert_product(image.astype(np.float32) / 255)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(product.frame.insert_product(image.astype(np.float32))).permute(2, 0, 1)[None]
         hidden = torch.maximum(product.mask.cpu(), 1 - torch.from_numpy(inside).float())
         for name, side in grids.items():
             ratio = float(compute_grid_ratio(pixels, hidden, side))

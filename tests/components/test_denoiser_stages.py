@@ -341,7 +341,7 @@ def test_backdrops_are_scored_by_stage(made):
 
 def test_scenes_are_scored_by_mode_format_and_number_of_products(made):
     metrics = figures(made, "evaluate_scenes")
-    assert set(metrics["mode"]) == {"hard", "soft", "shadow", "soft_shadow"}
+    assert set(metrics["mode"]) == {"hard", "soft", "shadow", "soft_shadow", "reflection"}
     assert set(metrics["format"]) == {"story", "pin", "square", "banner"}
     assert set(metrics["products"]) == {"1", "2"}  # two different products are held out
     for family in ("mode", "size", "format", "products"):

@@ -71,12 +71,14 @@ class GuidedNetwork:
         predictions = self._run(latents, timestep, step, compares=passes_twice)
         if not is_guided:
             return predictions
+        unconditional: torch.Tensor | None = None
         if passes_twice:
             unconditional, conditional = predictions.chunk(2)
             self.difference = conditional - unconditional if self.reuse.guidance > 1 else None
         else:
             conditional = predictions
-            unconditional = None if self.difference is None else conditional - self.difference
+            if self.difference is not None:
+                unconditional = conditional - self.difference
         if compares and self.weak is not None:
             self.gain = conditional - self.weak.predict(latents, timestep, step, is_guided=False)
         guided = conditional

@@ -16,6 +16,7 @@ from PIL import Image
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import LatentSampler, OnStep, sample_noise
 from canvas.denoiser.schedulers import set_steps
+from canvas.inference.autoguidance import get_weak_denoiser
 from canvas.inference.close_up import CloseUpBackground, add_close_ups, upscale_backgrounds
 from canvas.inference.conditioning import Background, check_finite
 from canvas.inference.generation.encoding import EncodedScene
@@ -86,7 +87,7 @@ def generate_candidates(
         guidance_scale=settings.guidance_scale,
         guidance_rescale=settings.guidance_rescale,
         guidance_stop=settings.guidance_stop,
-        weak=pipeline.get_weak_denoiser() if settings.autoguidance_scale else None,
+        weak=get_weak_denoiser(pipeline) if settings.autoguidance_scale else None,
         autoguidance_scale=settings.autoguidance_scale,
         reuse=settings.reuse,
     )

@@ -10,6 +10,7 @@ import torch
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.passes.stepping import check_autoguidance, check_reuse
 from canvas.denoiser.spec import ReuseSpec
+from canvas.inference.autoguidance import get_weak_denoiser
 from canvas.inference.conditioning import check_upscale
 from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
 from canvas.light.spec import KEPT_REFLECTION, NO_LIGHT, SOFT_PHOTOGRAPH, Mode
@@ -85,7 +86,7 @@ def check_request(
     check_upscale(pipeline, settings.upscale)
     check_reuse(settings.reuse, pipeline.denoiser)
     check_autoguidance(
-        settings.autoguidance_scale, pipeline.get_weak_denoiser() if settings.autoguidance_scale else None
+        settings.autoguidance_scale, get_weak_denoiser(pipeline) if settings.autoguidance_scale else None
     )
     pipeline.check_prompts(prompt, negative_prompt)
 

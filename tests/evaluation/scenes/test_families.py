@@ -42,7 +42,7 @@ def test_scenes_gain_a_product_at_a_time(subjects: Subjects) -> None:
 
 def test_what_a_generator_lacks_is_noted(plain_subjects: Subjects) -> None:
     families = build_families(plain_subjects, SPEC, 64, notes := Notes())
-    assert list(families["mode"]) == ["hard"]
+    assert list(families["mode"]) == ["hard", "reflection"]
     assert families["size"] == {}
     assert notes.to_metrics()["notes"] == [
         "the generator has no network of light, so mode soft was not tried",

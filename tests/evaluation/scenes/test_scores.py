@@ -47,7 +47,7 @@ def counter(subjects: Subjects, tmp_path: Path) -> ProductCounter:
 def test_each_slice_has_the_figures_of_its_family(images: Images, judges: Judges, counter: ProductCounter) -> None:
     figures = measure_slices(images, judges, 64, counter, notes := Notes())
     assert {name: list(slices) for name, slices in figures.items()} == {
-        "mode": ["hard", "soft", "shadow", "soft_shadow"],
+        "mode": ["hard", "soft", "shadow", "soft_shadow", "reflection"],
         "size": ["cubic", "2x", "4x"],
         "format": ["square", "banner"],
         "products": ["1", "2", "3"],
@@ -93,7 +93,7 @@ def test_a_sheet_has_a_row_a_product_and_a_column_a_slice(images: Images) -> Non
     sheets = draw_sheets(images, 2)
     columns = {name: round(sheet.width / CELL) for name, sheet in sheets.items()}
     rows = {name: round(sheet.height / (CELL + 22)) for name, sheet in sheets.items()}
-    assert columns == {"mode": 5, "size": 4, "format": 3, "products": 4}
+    assert columns == {"mode": 6, "size": 4, "format": 3, "products": 4}
     assert rows == {"mode": 2, "size": 1, "format": 2, "products": 2}
     lost = {"mode": {"soft": [replace(image, pixels=None) for image in images["mode"]["soft"]]}}
     assert np.asarray(draw_sheets(lost, 1)["mode"])[20:180, -180:-20].min() == 255
