@@ -34,43 +34,47 @@ def train_upscaler(
 ) -> None:
     """Train the network that enlarges backgrounds round a full-size product; score it beside a cubic filter.
 
-    The sheet shows held-out images enlarged by both."""
+    Where train is null, that of init_from passes through and is scored. The sheet shows held-out images by both."""
     import torch
 
+    from canvas.device import default_device
     from canvas.pins.fallbacks import Notes
     from canvas.train.state import eval_mode
     from canvas.upscaler import training as upscaling
     from canvas.upscaler.examples import make_examples, read_large_images
-    from canvas.upscaler.model import Upscaler as Network
+    from canvas.upscaler.loading import load_initial_upscaler, save_upscaler
     from canvas.vae.model import load_vae
     from evaluation.measures.upscaling import load_sharpness_distance, score_upscaler
 
-    outputs = metrics, losses, sheet, model
-    if train_upscaler.train is None:
-        write_skipped("train_upscaler.train is null, backgrounds are enlarged by a cubic filter", *outputs)
+    params, clock, notes, run = train_upscaler, time.perf_counter(), Notes(), None
+    outputs = metrics, losses, sheet
+    if params.train is None and params.init_from is None:
+        write_skipped("train_upscaler.train is null, backgrounds are enlarged by a cubic filter", *outputs, model)
         return
-    params, spec, clock, notes = train_upscaler, training.resolve(train_upscaler.train), time.perf_counter(), Notes()
-    tables = raw.path, pins.path, kept.path, masks.path
-    large = read_large_images(*tables, params, engine.threads, spec.seed, notes)
+    enlarger, tables = load_initial_upscaler(upscaler, params), (raw.path, pins.path, kept.path, masks.path)
+    large = read_large_images(*tables, params, engine.threads, training.seed, notes)
     if large is None:
-        write_skipped(f"no kept pin of the train split has {params.side} pixels a side", *outputs)
+        if enlarger is not None:
+            save_upscaler(enlarger, params.init_from, model.path)
+        reason = f"no kept pin of the train split has {params.side} pixels a side"
+        write_skipped(reason, *outputs, model if enlarger is None else None)
         return
     network = load_vae(autoencoder.path).eval()
     learnt, held_out = (make_examples(network, part) for part in large)
     read = time.perf_counter()
-    torch.manual_seed(spec.seed)
-    enlarger = Network.from_spec(upscaler)
-    upscaling.fit_filters(enlarger, learnt)
-    objective = upscaling.build_objective(params.loss)
-    sample = upscaling.build_sampler(held_out, params.sheet_images, log.image)
-    checkpoints = scratch.path / "checkpoints"
-    run = upscaling.fit_upscaler(enlarger, learnt, params.crop, objective, spec, checkpoints, log.metrics, sample)
-    enlarger.save_pretrained(model.path)
+    if enlarger is None:
+        torch.manual_seed(training.seed)
+        enlarger = upscaling.build_fitted_upscaler(upscaler, learnt)
+    if params.train is not None:
+        objective, spec = upscaling.build_objective(params.loss), training.resolve(params.train)
+        sample, place = upscaling.build_sampler(held_out, params.sheet_images, log.image), scratch.path / "checkpoints"
+        run = upscaling.fit_upscaler(enlarger, learnt, params.crop, objective, spec, place, log.metrics, sample)
+    save_upscaler(enlarger, params.init_from, model.path)
     trained = time.perf_counter()
-    with eval_mode(enlarger):
+    with eval_mode(enlarger.to(default_device())):
         figures: dict[str, object] = {**score_upscaler(enlarger, held_out, load_sharpness_distance())}
         sheet.write(upscaling.draw_upscaler_sheet(enlarger, held_out, params.sheet_images))
-    figures |= {"images_per_second": run.images_per_second, "parameters": enlarger.num_parameters()}
+    figures |= {"parameters": enlarger.num_parameters()} | ({"images_per_second": run.images_per_second} if run else {})
     figures["seconds"] = {"read": read - clock, "train": trained - read, "score": time.perf_counter() - trained}
     metrics.write(figures | notes.to_metrics())
-    losses.write(run.losses)
+    losses.write(run.losses if run else [])

@@ -27,7 +27,7 @@ from canvas.inference.conditioning import (
 )
 from canvas.inference.product import Frame, FramedProduct, Product, frame_product, lay_product, select_band
 from canvas.pins.images import Pixels, bytes_to_tensor, iterate_strips
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import AnyUpscaler
 from canvas.vae.model import get_latent_scale
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class CloseUpBackground:
     close_up: CloseUp
     window: Background
 
-    def upscale(self, upscaler: Upscaler, product: Product, factor: int | None) -> CloseUpBackground:
+    def upscale(self, upscaler: AnyUpscaler, product: Product, factor: int | None) -> CloseUpBackground:
         """Return it with both frames larger, as `Background.upscale`; each needs a factor of its own."""
         return replace(
             self,

@@ -28,7 +28,7 @@ from canvas.inference.product import (
 from canvas.masks.composite import mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import AnyUpscaler
 from canvas.upscaler.spec import FACTORS
 from canvas.upscaler.tiles import enlarge
 from canvas.vae.model import get_latent_scale, get_scale_factor
@@ -131,7 +131,7 @@ class Background:
         """Return the shift of the frame's inner rectangle at height x width."""
         return None if self.shift is None else self.frame.extract_product(self.shift, height, width)
 
-    def upscale(self, upscaler: Upscaler, product: Product, factor: int | None) -> Background:
+    def upscale(self, upscaler: AnyUpscaler, product: Product, factor: int | None) -> Background:
         """Return it in a larger frame, by a network that sees the product at that size; as it is for factor 1.
 
         `factor` None: the least of the network's that reaches the product image's size, or its largest.

@@ -45,7 +45,7 @@ from canvas.safety.guard import Classifier, SafetyGuard
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import AnyUpscaler
 from canvas.uve.model import UveModel
 from canvas.vae.model import PixelAutoencoder, get_scale_factor
 
@@ -110,7 +110,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         transformer: FluxTransformer2DModel | None = None,
         tokenizer_2: PreTrainedTokenizerBase | None = None,
         decoder: ConditionalDecoder | None = None,
-        upscaler: Upscaler | None = None,
+        upscaler: AnyUpscaler | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
         light: LightModel | None = None,

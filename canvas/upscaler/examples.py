@@ -64,9 +64,10 @@ def read_large_images(
     The showroom's pins are small, so its images are rendered anew at full size. Of any other catalogue those kept pins
     are taken that have `params.side` pixels on their shorter side, cut square in their middle.
     """
+    count = 1 if params.train is None else params.images  # what nobody learns from is not drawn
     split_of = tables.read_kept_splits(pins, kept)
     if set(tables.read(pins, ["source"])["source"].to_pylist()) == {"showroom"}:
-        counts = params.images, params.scored_images
+        counts = count, params.scored_images
         learnt, scored = render_large(raw / "showroom", params.side, counts, seed, threads)
         return _stack_renders("train", learnt), _stack_renders("held-out", scored)
     rows = tables.read(pins, ["pin_id", "width", "height"]).to_pylist()
@@ -75,7 +76,7 @@ def read_large_images(
     train = [pin_id for pin_id, split in split_of.items() if split == "train"]
     if not train:
         return None
-    chosen = select_evenly(train, params.images), select_evenly(choose_held_out(split_of, notes), params.scored_images)
+    chosen = select_evenly(train, count), select_evenly(choose_held_out(split_of, notes), params.scored_images)
     return _load_pins(pins, masks, chosen[0], params.side), _load_pins(pins, masks, chosen[1], params.side)
 
 

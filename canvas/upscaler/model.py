@@ -72,9 +72,7 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             Images (B, 3, s * h, s * w), about [-1, 1]; the product is not yet put back on them.
         """
-        factor = alpha.shape[-1] // small.shape[-1]
-        if factor not in FACTORS or alpha.shape[-2:] != (factor * small.shape[-2], factor * small.shape[-1]):
-            raise ValueError(f"no factor of {FACTORS} leads from {tuple(small.shape)} to {tuple(alpha.shape)}")
+        factor = compute_factor(small, alpha)
         colours = product * alpha
         pasted = paste_small(small, colours, alpha, factor)
         condition = F.pixel_unshuffle(torch.cat([colours, alpha], dim=1), factor)
@@ -130,6 +128,17 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual: torch.Tensor = self.second(F.relu(self.first(x)))
         return x + residual
+
+
+def compute_factor(small: torch.Tensor, alpha: torch.Tensor) -> int:
+    """Return by how much `alpha` (B, 1, s * h, s * w) is larger than `small` (B, 3, h, w).
+
+    Raises ValueError if it is none of FACTORS, or not the same in height and width.
+    """
+    factor = alpha.shape[-1] // small.shape[-1]
+    if factor not in FACTORS or alpha.shape[-2:] != (factor * small.shape[-2], factor * small.shape[-1]):
+        raise ValueError(f"no factor of {FACTORS} leads from {tuple(small.shape)} to {tuple(alpha.shape)}")
+    return factor
 
 
 def paste_small(small: torch.Tensor, colours: torch.Tensor, alpha: torch.Tensor, factor: int) -> torch.Tensor:

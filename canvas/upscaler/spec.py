@@ -24,7 +24,8 @@ class UpscalerSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainUpscalerParams(TrainableParams):
-    train: Train | None  # null: the stage is skipped, and backgrounds are enlarged by a cubic filter
+    init_from: str | None  # what this stage wrote, or a directory, file or hub id of the Real-ESRGAN class; null: none
+    train: Train | None  # null: init_from as it is, or without one no upscaler: a cubic filter enlarges backgrounds
     side: Count  # pixels of the square images to learn on; their small twins have a half and a quarter of it
     images: Count  # to learn on, spread evenly where the pins hold more
     scored_images: Count  # held-out ones, scored at both factors

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from canvas.pins.images import Pixels, bytes_to_tensor, tensor_to_bytes
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import AnyUpscaler
 
 TILE = 192
 """Pixels of the side of a tile of the small image, without what lies round it."""
@@ -22,8 +22,10 @@ def iterate_tiles(length: int, tile: int, reach: int) -> Iterator[tuple[slice, s
 
 
 @torch.no_grad()
-def enlarge(upscaler: Upscaler, small: Pixels, product: Pixels, alpha: Pixels, tile: int = TILE) -> Pixels:
-    """Enlarge one generated image to the size of `product`; equal to one pass over the whole, up to rounding.
+def enlarge(upscaler: AnyUpscaler, small: Pixels, product: Pixels, alpha: Pixels, tile: int = TILE) -> Pixels:
+    """Enlarge one generated image to the size of `product`.
+
+    It equals one pass over the whole up to rounding, if the upscaler's `reach` is all that it sees.
 
     Args:
         upscaler: In eval mode; it computes on its own device.
@@ -58,7 +60,7 @@ def _scale(place: slice, factor: int) -> slice:
     return slice(place.start * factor, place.stop * factor)
 
 
-def _to_tensor(pixels: Pixels, upscaler: Upscaler) -> torch.Tensor:
+def _to_tensor(pixels: Pixels, upscaler: AnyUpscaler) -> torch.Tensor:
     """Return (h, w, c) as (1, c, h, w) in [-1, 1] on the upscaler's device, the channels last in memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(upscaler.device).permute(2, 0, 1)[None]
     return bytes_to_tensor(tensor).to(upscaler.dtype)

@@ -20,8 +20,9 @@ from canvas.train.draws import Draws, mix_seed
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 from canvas.upscaler.examples import Examples
+from canvas.upscaler.loading import AnyUpscaler
 from canvas.upscaler.model import Upscaler
-from canvas.upscaler.spec import FACTORS
+from canvas.upscaler.spec import FACTORS, UpscalerSpec
 from canvas.upscaler.tiles import enlarge
 from canvas.vae.objective import ReconstructionLoss
 from canvas.vae.spec import ReconstructionSpec
@@ -78,7 +79,7 @@ class UpscalerObjective:
         self.loss = loss
 
     def __call__(
-        self, upscaler: Upscaler, batch: UpscalerBatch, draws: Draws
+        self, upscaler: AnyUpscaler, batch: UpscalerBatch, draws: Draws
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         targets, alpha = bytes_to_tensor(batch["images"]), batch["alpha"].float() / 255
         enlarged = upscaler(bytes_to_tensor(batch["small"]), targets, alpha).float()
@@ -90,6 +91,13 @@ def build_objective(spec: ReconstructionSpec) -> UpscalerObjective:
     """Build the objective of `spec`; its `features` are those learnt on photographs, at their finest layers."""
     features = FeatureDistance(load_photo_features(FEATURE_LAYERS)) if spec.features else None
     return UpscalerObjective(ReconstructionLoss(spec, features))
+
+
+def build_fitted_upscaler(spec: UpscalerSpec, examples: Examples) -> Upscaler:
+    """Build the upscaler of `spec`, its trunk random, its linear filters the best ones of the examples."""
+    upscaler = Upscaler.from_spec(spec)
+    fit_filters(upscaler, examples)
+    return upscaler
 
 
 def fit_filters(upscaler: Upscaler, examples: Examples) -> None:
@@ -105,14 +113,14 @@ def fit_filters(upscaler: Upscaler, examples: Examples) -> None:
 
 
 def fit_upscaler(
-    upscaler: Upscaler,
+    upscaler: AnyUpscaler,
     examples: Examples,
     crop: int,
     objective: UpscalerObjective,
     spec: TrainSpec,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
-    sample: Callable[[Upscaler, int], None],
+    sample: Callable[[AnyUpscaler, int], None],
 ) -> TrainResult:
     """Train the upscaler in place.
 
@@ -130,7 +138,7 @@ def fit_upscaler(
     return fit(upscaler, objective, batches, spec, checkpoints=checkpoints, log=log, sample=sample)
 
 
-def enlarge_with_baseline(upscaler: Upscaler, examples: Examples, factor: int, index: int) -> tuple[Pixels, Pixels]:
+def enlarge_with_baseline(upscaler: AnyUpscaler, examples: Examples, factor: int, index: int) -> tuple[Pixels, Pixels]:
     """Return one example enlarged by the upscaler and by a cubic filter, both with the product put back."""
     large = examples.large
     image = large.images[index].permute(1, 2, 0).numpy()
@@ -142,7 +150,7 @@ def enlarge_with_baseline(upscaler: Upscaler, examples: Examples, factor: int, i
     return blend_pixels(image, weight, ours), blend_pixels(image, weight, np.asarray(cubic, np.uint8))
 
 
-def draw_upscaler_sheet(upscaler: Upscaler, examples: Examples, count: int) -> bytes:
+def draw_upscaler_sheet(upscaler: AnyUpscaler, examples: Examples, count: int) -> bytes:
     """Draw held-out images by a cubic filter, by the upscaler, and as they are, at each factor, as PNG."""
     large, cells, labels = examples.large, [], []
     for index in range(min(count, len(large))):
@@ -158,10 +166,10 @@ def draw_upscaler_sheet(upscaler: Upscaler, examples: Examples, count: int) -> b
 
 def build_sampler(
     examples: Examples, count: int, log_image: Callable[[str, bytes], None]
-) -> Callable[[Upscaler, int], None]:
+) -> Callable[[AnyUpscaler, int], None]:
     """Build the `sample` of a training: it logs the sheet of the same held-out images."""
 
-    def sample(upscaler: Upscaler, step: int) -> None:
+    def sample(upscaler: AnyUpscaler, step: int) -> None:
         log_image(f"samples-{step:06d}", draw_upscaler_sheet(upscaler, examples, count))
 
     return sample

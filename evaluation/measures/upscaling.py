@@ -9,7 +9,7 @@ from canvas.features.imagenet import MEAN, STD, Trunk, load_pretrained_trunk
 from canvas.features.perceptual import Distance, FeatureDistance
 from canvas.pins.images import bytes_to_tensor
 from canvas.upscaler.examples import Examples
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import AnyUpscaler
 from canvas.upscaler.spec import FACTORS
 from canvas.upscaler.training import enlarge_with_baseline
 from evaluation.measures.reconstructions import PIXEL_RANGE
@@ -44,7 +44,7 @@ def background_psnr(images: torch.Tensor, targets: torch.Tensor, alpha: torch.Te
 
 
 @torch.no_grad()
-def score_upscaler(upscaler: Upscaler, examples: Examples, distance: Distance) -> dict[str, dict[str, float]]:
+def score_upscaler(upscaler: AnyUpscaler, examples: Examples, distance: Distance) -> dict[str, dict[str, float]]:
     """Score held-out images at each factor, with 95 % intervals over images.
 
     Returns:

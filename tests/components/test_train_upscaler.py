@@ -7,10 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from canvas.hub import SOURCE_FILE
+from canvas.upscaler.loading import load_upscaler
 from canvas.upscaler.model import Upscaler
+from canvas.upscaler.rrdb import RrdbUpscaler
 from components.train_upscaler import train_upscaler
 from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.canvas.upscaler.test_rrdb import build_rrdb
 from tests.components.generator_parts import write_vae
 from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
@@ -78,6 +82,59 @@ def test_without_training_or_large_pins_it_is_skipped(data: Path, tmp_path: Path
     figures = run(data, tmp_path / "out", Log(), tmp_path / "scratch", **changes)
     assert figures["skipped"].startswith(reason)
     assert not is_made(tmp_path / "out" / "upscaler")
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory) -> Path:
+    """A file of the Real-ESRGAN class."""
+    file = tmp_path_factory.mktemp("public") / "tiny.pth"
+    torch.save({"params_ema": build_rrdb().state_dict()}, file)
+    return file
+
+
+def test_public_weights_pass_through_and_are_scored(data: Path, tmp_path: Path, public: Path) -> None:
+    changes = SMALL | {"train": None, "init_from": str(public)}
+    figures = run(data, tmp_path / "out", Log(), tmp_path / "scratch", **changes)
+    model = tmp_path / "out" / "upscaler"
+    made = load_upscaler(model)
+    assert isinstance(made, RrdbUpscaler)
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), build_rrdb().parameters(), strict=True))
+    assert json.loads((model / SOURCE_FILE).read_text())["repository"] == str(public)
+    assert is_made(model)
+    assert "skipped" not in figures
+    assert "images_per_second" not in figures
+    for name in ("x2", "x4"):
+        assert figures[name]["psnr_db"] - figures[name]["psnr_db_cubic"] == pytest.approx(figures[name]["psnr_db_gain"])
+        assert figures[name]["perceptual_cut"] <= 1
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 5 * 32
+
+
+def test_public_weights_pass_through_unscored_where_pins_are_small(data: Path, tmp_path: Path, public: Path) -> None:
+    changes = {"side": 128, "train": None, "init_from": str(public)}
+    figures = run(data, tmp_path / "out", Log(), tmp_path / "scratch", **changes)
+    assert figures["skipped"].startswith("no kept pin of the train split has 128 pixels")
+    assert isinstance(load_upscaler(tmp_path / "out" / "upscaler"), RrdbUpscaler)
+
+
+def test_training_goes_on_from_what_it_wrote(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = Upscaler(8, 1)
+    before.save_pretrained(tmp_path / "before")
+    changes = SMALL | {"init_from": str(tmp_path / "before")}
+    run(data, tmp_path / "out", Log(), tmp_path / "scratch", **changes)
+    after = Upscaler.from_pretrained(tmp_path / "out" / "upscaler")
+    moved = [(a - b).abs().max() for a, b in zip(before.trunk.parameters(), after.trunk.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.05
+    assert (tmp_path / "out" / "upscaler" / SOURCE_FILE).is_file()
+
+
+def test_what_cannot_be_trained_or_has_another_size_is_refused(data: Path, tmp_path: Path, public: Path) -> None:
+    with pytest.raises(ValueError, match=r"tiny\.pth is of the Real-ESRGAN class, which is used as it is"):
+        run(data, tmp_path / "public", Log(), tmp_path / "scratch", init_from=str(public))
+    Upscaler(16, 1).save_pretrained(tmp_path / "wide")
+    with pytest.raises(ValueError, match=r"train_upscaler\.init_from .*wide differs in width"):
+        run(data, tmp_path / "other", Log(), tmp_path / "scratch", init_from=str(tmp_path / "wide"))
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -60,6 +60,7 @@ class PublicParts:
     tokenizer: PartSource
     tokenizer_2: PartSource
     segmenter: SegmenterSource | None  # null: products come as cut-outs or with masks
+    upscaler: PartSource | None = None  # of the Real-ESRGAN class, or train_upscaler's; null: a cubic filter enlarges
     reward: PartSource | None = None  # chooses with --top: CLIP, SigLIP, PickScore, or train_reward's; null: none
     safety: SafetySpec | None = None  # what judges prompts and generated images; null: nothing does
     hole_inflation: Natural  # latent cells by which what is generated grows into the product
@@ -120,6 +121,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     from canvas.inference.assembly.stage_parts import add_safety
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_public_segmenter
+    from canvas.upscaler.loading import fetch_upscaler
     from canvas.vae.model import load_vae
 
     sources = {
@@ -151,11 +153,16 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
             source.repository, source.background, source.matting, revision=source.revision, subfolder=source.subfolder
         )
         descriptions["segmenter"] = segmenter.network.config.source
+    upscaler = None
+    if (upscaler_source := parts.upscaler) is not None:
+        place = {"revision": upscaler_source.revision, "subfolder": upscaler_source.subfolder}
+        upscaler, descriptions["upscaler"] = fetch_upscaler(upscaler_source.repository, **place)
     pipeline = CanvasPipeline(
         **{family.component: denoiser},
         vae=load_vae(folders["vae"]).eval(),
         **name_components((first, second)),
         scheduler=load_scheduler(folders["scheduler"]),
+        upscaler=upscaler,
         segmenter=None if segmenter is None else segmenter.network,
         segmenter_processor=None if segmenter is None else segmenter.processor,
         hole_inflation=parts.hole_inflation,

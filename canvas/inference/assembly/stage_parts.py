@@ -29,7 +29,7 @@ from canvas.segmenter.model import load_segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
 from canvas.styles.table import read_styles
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.loading import load_upscaler
 from canvas.uve.model import load_uve
 from canvas.vae.model import load_vae
 
@@ -77,7 +77,7 @@ def assemble_pipeline(
         **name_components(load_towers(folders.get("text", folders["clip"]), text)),
         scheduler=load_scheduler(folders["inpaint"]),
         decoder=ConditionalDecoder.from_pretrained(decoder).eval() if decoder else None,
-        upscaler=Upscaler.from_pretrained(upscaler).eval() if upscaler else None,
+        upscaler=load_upscaler(upscaler) if upscaler else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
         light=load_light(light) if light else None,
@@ -125,7 +125,7 @@ def add_safety(pipeline: CanvasPipeline, safety: SafetySpec) -> None:
 def _read_sources(folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Return where public weights came from, by the names of the pipeline's parts."""
     sources = {}
-    names = ["inpaint", "vae", "clip", "segmenter", "reward", *(["uve"] if "ip_adapter" in folders else [])]
+    names = ["inpaint", "vae", "clip", "upscaler", "segmenter", "reward", *(["uve"] if "ip_adapter" in folders else [])]
     for name in names:
         for part, source in (read_sources(folders[name]) if name in folders else {}).items():
             key = f"{name}.{part}" if part else name

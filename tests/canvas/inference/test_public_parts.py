@@ -23,11 +23,13 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.served import TRUST, ServedPipeline, _load_pyfunc
 from canvas.segmenter.spec import MattingSpec
+from canvas.upscaler.rrdb import RrdbUpscaler
 from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
 from tests.canvas.matting_repositories import READING, write_custom_repository, write_graph
 from tests.canvas.public_models import write_clip
 from tests.canvas.safety_models import write_image_classifier
+from tests.canvas.upscaler.test_rrdb import build_rrdb
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
 
@@ -332,3 +334,20 @@ def test_unknown_key_of_a_safety_model_is_named(repository: Path, tmp_path: Path
     image = {"repository": str(repository), "labels": ["nsfw"], "threshold": 0.5, "revision": "main"}
     with pytest.raises(ValueError, match=r"safety\.image\.revision"):
         read_public_parts(write_parts(repository, tmp_path / "p.yaml", safety={"prompt": None, "image": image}))
+
+
+def test_upscaler_is_a_part_that_enlarges(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, model = tmp_path / "RealESRGAN_x4plus.pth", tmp_path / "model"
+    torch.save({"params_ema": build_rrdb().state_dict()}, weights)
+    file = write_parts(repository, tmp_path / "parts.yaml", upscaler={"repository": str(weights)})
+    assert main(["assemble", "--from", str(file), "--out", str(model)]) == 0
+    assert f"upscaler: {weights}, licence: not stated" in capsys.readouterr().out
+    made = CanvasPipeline.from_pretrained(model)
+    made.set_progress_bar_config(disable=True)
+    assert isinstance(made.upscaler, RrdbUpscaler)
+    cut = build_cutout(160, 160)
+    image, core = np.array(made(cut, "mug", seed=3, upscale=2).images[0]), np.array(cut)[..., 3] == 255
+    assert np.array_equal(image[core], np.array(cut)[..., :3][core])
+    torch.save({"params_ema": {}}, weights)
+    assert main(["assemble", "--from", str(file), "--out", str(tmp_path / "other")]) == 1
+    assert "RealESRGAN_x4plus.pth holds no network of the Real-ESRGAN class" in capsys.readouterr().err.splitlines()[-1]
