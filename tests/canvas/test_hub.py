@@ -17,9 +17,11 @@ from canvas.clip.model import build_clip, load_clip, save_clip
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.loading import load_denoiser
 from canvas.hub import LICENCE_UNKNOWN, SOURCE_FILE, _download, fetch_snapshot, link_model, read_sources, record_source
+from canvas.upscaler.loading import fetch_upscaler
 from canvas.vae.model import load_vae
 from lifecycle.declare.params import load_sections, read_section
 from tests.canvas import tiny
+from tests.canvas.upscaler.test_rrdb import build_rrdb
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -174,6 +176,22 @@ def test_repository_that_is_a_text_image_encoder(name: str, tmp_path: Path, monk
     torch.testing.assert_close(clip.state_dict(), load_clip(tmp_path / "clip").state_dict(), rtol=0, atol=0)
     save_clip(clip, started, tmp_path / "models" / "first")
     assert read_sources(tmp_path / "models")["first"]["commit"] == COMMIT
+
+
+@pytest.mark.usefixtures("hub")
+def test_repository_of_several_upscalers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_rrdb()
+    (tmp_path / "public").mkdir()
+    torch.save(network.state_dict(), tmp_path / "public" / "x4.pth")
+    torch.save({}, tmp_path / "public" / "x2.pth")
+    publish(tmp_path / "public", monkeypatch)
+    loaded, source = fetch_upscaler("tiny/model@v1/x4.pth")
+    torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+    assert source == {"repository": "tiny/model/x4.pth", "commit": COMMIT, "licence": "openrail++"}
+    with pytest.raises(ValueError, match=r"tiny/model@v1/x8\.pth is missing"):
+        fetch_upscaler("tiny/model@v1/x8.pth")
+    with pytest.raises(ValueError, match=r"holds x2\.pth, x4\.pth: name one of them, as tiny/model@v1/x2\.pth"):
+        fetch_upscaler("tiny/model@v1")
 
 
 def test_links_are_configs_and_weights_of_one_form(tmp_path: Path) -> None:
