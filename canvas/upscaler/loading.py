@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -149,6 +149,7 @@ def load_rrdb(file: Path) -> RrdbUpscaler:
 
 def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     """Read a state dict by Real-ESRGAN's names, as float32; no code of a .pth file runs."""
+    loaded: Any  # of a .pth file anything that is no code
     try:
         if file.suffix == ".safetensors":
             loaded = load_file(file)
