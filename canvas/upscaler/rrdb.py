@@ -17,8 +17,8 @@ from canvas.upscaler.model import compute_factor, fill_product
 SCALE = 4
 """By which the network itself enlarges."""
 OVERLAP = 16
-"""Pixels of the small image that a tile reads round itself. By 23 blocks a pixel of the large one depends on some 350 to
-each side, but little on far ones, for each block adds a fifth of what it says; Real-ESRGAN's own program takes 10."""
+"""Pixels of the small image that a tile reads round itself. By 23 blocks a pixel of the large one depends on some 350
+to each side, but little on far ones, for a block adds a fifth of what it says; Real-ESRGAN's own program takes 10."""
 RESIDUAL = 0.2
 """Share of what a block says that is added to its input."""
 SLOPE = 0.2
