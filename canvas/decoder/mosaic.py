@@ -15,6 +15,9 @@ from collections.abc import Sequence
 
 import torch
 
+WIDTH = 1
+"""Changes to each side of a line that are limited with the one across it: a decoder draws a step over some pixels."""
+
 
 def remove_mosaic(images: torch.Tensor, sides: Sequence[int], fidelity: float) -> torch.Tensor:
     """Return images (B, C, H, W) of any range without the borders of grids; means stay.
@@ -32,14 +35,17 @@ def remove_mosaic(images: torch.Tensor, sides: Sequence[int], fidelity: float) -
 
 
 def _limit_borders(change: torch.Tensor, axis: int, side: int) -> torch.Tensor:
-    """Return changes between neighbours along an axis, of which those across the grid's lines are the median of
-    themselves and both beside them: a step alone goes, a slope stays."""
-    lines = range(side - 1, change.shape[axis] - 1, side)
-    if not lines:
-        return change
-    beside = [change.narrow(axis, line - 1, 3) for line in lines]
-    medians = torch.cat([part.median(dim=axis, keepdim=True).values for part in beside], dim=axis)
-    return change.index_copy(axis, torch.tensor(lines, device=change.device), medians)
+    """Return changes between neighbours along an axis, of which those at the grid's lines are no larger than the larger
+    of the two beside them: a step that is there alone goes, a slope and what is rough all over stay."""
+    limited = change.clone()
+    for line in range(side - 1, change.shape[axis], side):
+        before, after = line - WIDTH - 1, line + WIDTH + 1
+        if before < 0 or after >= change.shape[axis]:
+            continue
+        most = torch.maximum(change.select(axis, before).abs(), change.select(axis, after).abs())
+        for place in range(before + 1, after):
+            limited.select(axis, place).clamp_(-most, most)
+    return limited
 
 
 def _fit_gradients(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, fidelity: float) -> torch.Tensor:
