@@ -350,7 +350,7 @@ def test_scenes_are_scored_by_mode_format_and_number_of_products(made):
             assert scores["certificates_failed" if "soft" in name else "core_max_abs_diff"] == 0
     assert metrics["omitted"] == metrics["products"]["2"]["omitted"] / 2
     assert "notes" not in metrics
-    for name, columns in {"modes": 5, "sizes": 4, "formats": 5, "products": 3}.items():
+    for name, columns in {"modes": 6, "sizes": 4, "formats": 5, "products": 3}.items():
         with Image.open(made / "reports" / "evaluate_scenes" / f"{name}.png") as sheet:
             assert sheet.width // CELL == columns
 

@@ -49,7 +49,7 @@ def build_overlay(public: Path) -> dict[str, Any]:
         "train_inpaint": {"train": None},
         "train_backdrop": {"caption_dropout": 0.0, "choose_average": False, "lora": {"folded": False}},
         "sample_sheet": {"guidance_scale": 30.0},
-        "sampling": {"guidance_scale": 30.0},
+        "sampling": {"guidance_scale": 30.0, "scheduler": None},
     }
 
 

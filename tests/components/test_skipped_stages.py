@@ -150,7 +150,7 @@ def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
 
 def test_scenes_are_shown_as_far_as_the_generator_can(made: Path) -> None:
     figures = read_figures(made, "evaluate_scenes")
-    assert list(figures["mode"]) == ["hard"]
+    assert list(figures["mode"]) == ["hard", "reflection"]
     assert "size" not in figures
     assert figures["notes"][0] == "the generator has no network of light, so mode soft was not tried"
     assert figures["notes"][-1] == NO_UPSCALER
