@@ -106,7 +106,7 @@ def measure_speed(
 
     def generate(changes: Mapping[str, Any], *patches: Any) -> object:
         with use_sampling(pipeline, changes), ExitStack() as stack:
-            for each in patches:
+            for each in (no_upscaler(), *patches):
                 stack.enter_context(each)
             return pipeline(pin.image, prompt, mask=mask, num_candidates=CANDIDATES, seed=request.seed)
 
@@ -115,6 +115,7 @@ def measure_speed(
             request.product, prompt, seed=request.seed, candidates=CANDIDATES, sampling=sampling, guidance_stop=stop
         )
 
+    no_upscaler = partial(patch.object, pipeline, "upscaler", None)  # diffusers' pipeline enlarges nothing
     no_decoder = partial(patch.object, pipeline, "decoder", None)
     model_pass = partial(patch.object, type(DIT), "choose_preparation", lambda family, model: None)
     runs: dict[str, Callable[[], object]] = {
