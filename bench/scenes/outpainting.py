@@ -166,4 +166,4 @@ def _crop_band(pin: ProductPin) -> Pixels:
 
 
 def _divide(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(first, second, strict=True)]
+    return [one / other for one, other in zip(first, second, strict=True) if other > 0]  # 0 on a plain white wall
