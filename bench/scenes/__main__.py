@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python -m bench.scenes [--parts outpainting banners products light] [--root .]
         [--pins 120] [--scenes 100]
 
-On held-out products of a full run below `--root` (models/ and artifacts/). It prints JSON, a line for each part. It
-was not timed yet. The stage `evaluate_scenes` makes the sheets.
+On held-out products of a full run below `--root` (models/ and artifacts/). It prints JSON, a line for each part, in
+some two minutes. The stage `evaluate_scenes` makes the sheets.
 
 - outpainting: 25 to 50 % of real pins are hidden and generated again. KID of that part to the hidden one, the gradient
   at the old border over that beside it, repetition; the same of the real pins, and of mirrored ones.

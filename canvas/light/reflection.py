@@ -21,8 +21,8 @@ from canvas.pins.masks import Alpha, Mask, compute_box
 REACH_SHARE = 0.35
 """How far below its base a product is reflected, over its height."""
 FADE_POWER = 1.5
-"""Of 1 less the distance from the base over the reach: the reflection fades quickly at first, and ends without a
-line."""
+"""Exponent of 1 less the distance from the base over the reach: the reflection fades quickly at first, and ends
+without a line."""
 BLUR_SHARE = 0.02
 """Pixels to each side over which the reflection is averaged, twice, at the end of its reach, over the product's
 height."""

@@ -21,7 +21,7 @@ from canvas.upscaler.spec import TrainUpscalerParams, UpscalerSpec
 AnyUpscaler: TypeAlias = Upscaler | RrdbUpscaler
 
 SUFFIXES = (".safetensors", ".pth")
-"""Of files of weights; the first is preferred."""
+"""Endings of files of weights; the first is preferred."""
 NESTED = ("params_ema", "params")
 """Where public .pth files keep their weights, unless they are the weights themselves; averaged ones are preferred."""
 OLD_NAMES = (

@@ -22,7 +22,7 @@ to each side, but little on far ones, for a block adds a fifth of what it says; 
 RESIDUAL = 0.2
 """Share of what a block says that is added to its input."""
 SLOPE = 0.2
-"""Of the leaky rectifier below 0."""
+"""Slope of the leaky rectifier below 0."""
 
 
 class RrdbUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -53,13 +53,13 @@ def measure_slices(
 
 def measure_scene_accuracy(images: Sequence[SceneImage], judges: Judges, side: int) -> dict[str, float]:
     """Return `scene_right` with its interval; nothing where no judge knows a prompted scene."""
-    shown = [image for image in images if image.pixels is not None]
-    views = stack_views([Image.fromarray(image.pixels) for image in shown if image.pixels is not None], side)
+    made = [image for image in images if image.pixels is not None]
+    views = stack_views([Image.fromarray(image.pixels) for image in made if image.pixels is not None], side)
     right: list[float | None] = []
-    for image, (seen, _) in zip(shown, judges.recognize_scenes(extract_scene_features(views)), strict=True):
+    for image, (seen, _) in zip(made, judges.recognize_scenes(extract_scene_features(views)), strict=True):
         scene = judges.match_prompt(image.request.background)
         right.append(None if scene is None else float(seen == scene))
-    return compute_crossed_means({"scene_right": right}, [(image.request.group, "its prompt") for image in shown])
+    return compute_crossed_means({"scene_right": right}, [(image.request.group, "its prompt") for image in made])
 
 
 def compute_totals(figures: dict[str, dict[str, dict[str, Any]]]) -> dict[str, float]:

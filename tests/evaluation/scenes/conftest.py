@@ -50,7 +50,7 @@ def build_subjects(pipeline: CanvasPipeline, count: int = 4) -> Subjects:  # noq
 
 @pytest.fixture
 def subjects(segmenting_pipeline: CanvasPipeline) -> Subjects:  # noqa: F811
-    """Of a generator with all networks that modes and sizes need."""
+    """Subjects of a generator with all networks that modes and sizes need."""
     shadow = build_shadow(ShadowSpec(image_size=16, channels=(8, 8, 8, 8)))
     parts = {"light": build_moved(1.0), "shadow": shadow.eval(), "upscaler": Upscaler(8, 1).eval()}
     return build_subjects(CanvasPipeline(**segmenting_pipeline.components | parts))
@@ -58,5 +58,5 @@ def subjects(segmenting_pipeline: CanvasPipeline) -> Subjects:  # noqa: F811
 
 @pytest.fixture
 def plain_subjects(segmenting_pipeline: CanvasPipeline) -> Subjects:  # noqa: F811
-    """Of a generator with neither light, shadow nor upscaler."""
+    """Subjects of a generator with neither light, shadow nor upscaler."""
     return build_subjects(segmenting_pipeline)
