@@ -66,7 +66,7 @@ def train_upscaler(
         torch.manual_seed(training.seed)
         enlarger = upscaling.build_fitted_upscaler(upscaler, learnt)
     if params.train is not None:
-        objective, spec = upscaling.build_objective(params.loss), training.resolve(params.train)
+        objective, spec = upscaling.build_objective(params.loss, upscaler.kind), training.resolve(params.train)
         sample, place = upscaling.build_sampler(held_out, params.sheet_images, log.image), scratch.path / "checkpoints"
         run = upscaling.fit_upscaler(enlarger, learnt, params.crop, objective, spec, place, log.metrics, sample)
     save_upscaler(enlarger, params.init_from, model.path)

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from canvas.pins.masks import Mask
 from canvas.ranges import NonNegative, Share
 
+HIDDEN_SHARES = (0.15, 0.65)
+"""Bounds of the share of a side that lies outside of a photograph to be extended."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskErrors:
@@ -94,7 +97,7 @@ class HoleSpec:
 
     everything: NonNegative  # share with nothing kept, so that the denoiser does not forget text-to-image
     boxes: NonNegative  # share with holes that are boxes
-    borders: NonNegative  # share of outpainting: a box is kept, what surrounds it is generated
+    borders: NonNegative  # share of outpainting: a photograph is kept, what it is extended by is generated
 
     def __post_init__(self) -> None:
         if sum(shares := (self.everything, self.boxes, self.borders)) > 1:
@@ -109,7 +112,7 @@ def sample_mask(random: np.random.Generator, height: int, width: int, spec: Hole
     if kind < spec.everything + spec.boxes:
         return ~sample_boxes(random, height, width)
     if kind < spec.everything + spec.boxes + spec.borders:
-        return sample_box(random, height, width, 0.3, 0.8)
+        return sample_photograph(random, np.zeros((height, width), bool))
     return ~sample_strokes(random, height, width)
 
 
@@ -138,6 +141,25 @@ def sample_boxes(random: np.random.Generator, height: int, width: int) -> Mask:
     for _ in range(random.integers(1, 4)):
         boxes |= sample_box(random, height, width, 0.2, 0.7)
     return boxes
+
+
+def sample_photograph(random: np.random.Generator, product: Mask) -> Mask:
+    """Draw the rectangle of a photograph that is extended to an image of the size of `product` [height, width].
+
+    It is as wide as the image, as tall, or neither; what is hidden lies on one side or on both. The product is in it,
+    even if then less is hidden, or nothing.
+    """
+    kind = random.integers(3)
+    places = []
+    for axis, is_extended in enumerate((kind != 0, kind != 1)):
+        size, known = product.shape[axis], np.flatnonzero(product.any(axis=1 - axis))
+        hidden = size * random.uniform(*HIDDEN_SHARES) * is_extended
+        before = hidden * random.choice([0.0, 1.0, random.random()])
+        first, last = round(before), size - round(hidden - before)
+        places.append(slice(min(first, *known[:1], size - 1), max(last, *(known[-1:] + 1), first + 1)))
+    canvas = np.zeros(product.shape, bool)
+    canvas[tuple(places)] = True
+    return canvas
 
 
 def sample_box(random: np.random.Generator, height: int, width: int, small: float, large: float) -> Mask:

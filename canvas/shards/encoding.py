@@ -21,6 +21,9 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
 A collage (encode.collages) is a view after the first of a scene, with products of other pins laid on it: its kind is
 "product", its masks are those of all products, its caption names them before the scene's place, and it is not promoted.
 
+A share of the views after the first of products (encode.photographs) has masks that keep more than the product: a
+photograph with it, of which the rest of the image is an extension.
+
 Floats are float16. What is random is a function of the seed, the pin and the view.
 """
 
@@ -48,7 +51,7 @@ from canvas.device import default_device
 from canvas.features.maps import load_feature_maps
 from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import compute_hole, compute_pixel_hole, mask_images
-from canvas.masks.simulation import sample_mask, simulate_errors
+from canvas.masks.simulation import sample_mask, sample_photograph, simulate_errors
 from canvas.pins import tables
 from canvas.pins.captions import fit_caption
 from canvas.pins.frames import FrameSpec, Size, View, compute_view, extract_view
@@ -184,9 +187,17 @@ class PinSamples:
             pixels, product, row = collage.pixels, collage.mask, {**row, "promoted": False}
             captions = [self._write_caption(collages, row["pin_id"], collage)] * self.spec.captions
         random_masks = [sample_mask(rng, *view.frame, spec.masks) for _ in range(spec.random_masks)]
-        product_masks = [simulate_errors(product, spec.mask_errors, rng) for _ in range(spec.product_masks)]
+        product_masks = [self._mask_product(product, number, rng) for _ in range(spec.product_masks)]
         masks = np.stack(random_masks), np.stack(product_masks)
         return FramedView(row, number, view, pixels, bool(product.any()), *masks, captions)
+
+    def _mask_product(self, product: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw a mask of view `number`: the product as a segmenter cuts it out, or a photograph to be extended."""
+        if number > 0 and product.any() and rng.random() < self.spec.photographs:
+            photograph = sample_photograph(rng, product)
+            if not photograph.all():
+                return photograph
+        return simulate_errors(product, self.spec.mask_errors, rng)
 
     def _encode_batch(self, views: Sequence[FramedView], texts: Mapping[str, EncodedText]) -> Iterator[Sample]:
         """Encode views of one frame."""

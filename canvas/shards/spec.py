@@ -64,6 +64,7 @@ class EncodingSpec:
     random_masks: Count  # of each pin
     masks: HoleSpec  # what the random ones are
     product_masks: Count  # of each pin; of a scene they are empty
+    photographs: Share  # of the views after the first with a product, whose masks keep a photograph to be extended
     mask_errors: MaskErrors  # of the product masks
     features: FeatureSpec | None  # null: none are kept
     batch_size: Count  # images at once

@@ -14,11 +14,15 @@ from safetensors.torch import load_file
 
 from canvas.hub import VARIANTS, Snapshot, fetch_snapshot, write_source
 from canvas.loading import check_initial_config, load_safetensors, read_model_config
+from canvas.upscaler.diffusion import DiffusionUpscaler
 from canvas.upscaler.model import Upscaler
 from canvas.upscaler.rrdb import RrdbUpscaler
 from canvas.upscaler.spec import TrainUpscalerParams, UpscalerSpec
 
-AnyUpscaler: TypeAlias = Upscaler | RrdbUpscaler
+AnyUpscaler: TypeAlias = Upscaler | DiffusionUpscaler | RrdbUpscaler
+
+KINDS = {"regression": Upscaler, "diffusion": DiffusionUpscaler}
+"""upscaler.kind -> the network that `train_upscaler` makes of it."""
 
 SUFFIXES = (".safetensors", ".pth")
 """Endings of files of weights; the first is preferred."""
@@ -38,20 +42,28 @@ def load_initial_upscaler(spec: UpscalerSpec, params: TrainUpscalerParams) -> An
     """Load the upscaler of `params.init_from`, in eval mode; None: there is none.
 
     Raises:
-        ValueError: `init_from` holds no upscaler, one of ours of another size than `spec`, or is to be trained and is
-            none of ours.
+        ValueError: `init_from` holds no upscaler, one of ours of another kind or size than `spec`, or is to be trained
+            and is none of ours.
     """
     if params.init_from is None:
         return None
     network = load_upscaler(params.init_from)
-    if isinstance(network, Upscaler):
-        config = {"width": spec.width, "blocks": spec.blocks}
-        check_initial_config(network.config, params.init_from, config, "train_upscaler")
-    elif params.train is not None:
+    if isinstance(network, RrdbUpscaler):
+        if params.train is not None:
+            raise ValueError(
+                f"train_upscaler.init_from {params.init_from} is of the Real-ESRGAN class, which is used as it is: set "
+                "train_upscaler.train to null, or name what train_upscaler wrote"
+            )
+        return network
+    if not isinstance(network, KINDS[spec.kind]):
         raise ValueError(
-            f"train_upscaler.init_from {params.init_from} is of the Real-ESRGAN class, which is used as it is: set "
-            "train_upscaler.train to null, or name what train_upscaler wrote"
+            f"train_upscaler.init_from {params.init_from} holds {type(network).__name__}, but upscaler.kind is "
+            f"{spec.kind}: make them agree"
         )
+    config = {"width": spec.width, "blocks": spec.blocks}
+    check_initial_config(network.config, params.init_from, config, "train_upscaler")
+    if isinstance(network, DiffusionUpscaler):
+        network.register_to_config(steps=spec.steps)
     return network
 
 
@@ -82,8 +94,11 @@ def fetch_upscaler(
         ValueError: There is no such file, or it holds another network.
     """
     snapshot, file = _fetch_file(source, revision, subfolder)
-    if file is None and read_model_config(snapshot.folder).get("_class_name") == Upscaler.__name__:
-        network: AnyUpscaler = load_safetensors(Upscaler, snapshot.folder)
+    name = None if file is not None else read_model_config(snapshot.folder).get("_class_name")
+    ours = [kind for kind in KINDS.values() if kind.__name__ == name]
+    network: AnyUpscaler
+    if ours:
+        network = load_safetensors(ours[0], snapshot.folder)
     else:
         network = load_rrdb(file or _find_file(source, snapshot.folder))
     return network.eval(), snapshot.describe()

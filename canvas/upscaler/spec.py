@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from canvas.ranges import Count
 from canvas.train.spec import Train, TrainableParams
@@ -16,10 +16,12 @@ FACTORS = (2, 4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpscalerSpec:
-    """Size of the network that enlarges backgrounds; it works at the small image's resolution."""
+    """The network that enlarges backgrounds; it works at the small image's resolution."""
 
+    kind: Literal["regression", "diffusion"]  # the mean of what may have been; or that and generated detail beside it
     width: Count  # channels
     blocks: Count  # residual blocks, two convolutions each; both factors share them
+    steps: Count  # of kind diffusion: passes of its network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from canvas.pins.images import Pixels, bytes_to_tensor, tensor_to_bytes
+from canvas.upscaler.diffusion import DiffusionUpscaler, draw_noise
 from canvas.upscaler.loading import AnyUpscaler
 
 TILE = 192
@@ -42,10 +43,12 @@ def enlarge(upscaler: AnyUpscaler, small: Pixels, product: Pixels, alpha: Pixels
     for rows, read_rows in iterate_tiles(small.shape[0], tile, upscaler.reach):
         for columns, read_columns in iterate_tiles(small.shape[1], tile, upscaler.reach):
             fine = _scale(read_rows, factor), _scale(read_columns, factor)
+            noise = (draw_noise(*fine),) if isinstance(upscaler, DiffusionUpscaler) else ()
             part = upscaler(
                 _to_tensor(small[read_rows, read_columns], upscaler),
                 _to_tensor(product[fine], upscaler),
                 (_to_tensor(alpha[fine][..., None], upscaler) + 1) / 2,
+                *noise,
             )
             top = (rows.start - read_rows.start) * factor
             left = (columns.start - read_columns.start) * factor

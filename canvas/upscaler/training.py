@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -19,9 +19,10 @@ from canvas.train.data import select_batch_rows
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
+from canvas.upscaler.diffusion import DiffusionUpscaler
 from canvas.upscaler.examples import Examples
 from canvas.upscaler.loading import AnyUpscaler
-from canvas.upscaler.model import Upscaler
+from canvas.upscaler.model import Upscaler, compute_factor
 from canvas.upscaler.spec import FACTORS, UpscalerSpec
 from canvas.upscaler.tiles import enlarge
 from canvas.vae.objective import ReconstructionLoss
@@ -29,6 +30,8 @@ from canvas.vae.spec import ReconstructionSpec
 
 FEATURE_LAYERS = (0, 1, 2)
 """Layers of canvas.features.photographs, at strides 2, 4 and 8. Scores ask another network."""
+FLOW_WEIGHT = 0.1
+"""Of the flow's squared error, which is below 1, beside the regression's loss; no weight of one sees both."""
 FILTER_BATCH = 4
 """Images at once in the least squares of the linear filter."""
 
@@ -87,36 +90,62 @@ class UpscalerObjective:
         return loss, terms
 
 
-def build_objective(spec: ReconstructionSpec) -> UpscalerObjective:
+class DiffusionUpscalerObjective:
+    """Loss of a diffusion upscaler: its regression's, and the squared error of the residuals that its flow says."""
+
+    def __init__(self, loss: ReconstructionLoss) -> None:
+        self.loss = loss
+
+    def __call__(
+        self, upscaler: DiffusionUpscaler, batch: UpscalerBatch, draws: Draws
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        small, targets, alpha = bytes_to_tensor(batch["small"]), bytes_to_tensor(batch["images"]), batch["alpha"] / 255
+        factor = compute_factor(small, alpha)
+        mean = upscaler.regression(small, targets, alpha).float()
+        loss, terms = self.loss.to(targets.device)(alpha * targets + (1 - alpha) * mean, targets)
+        mean = mean.detach()
+        residual = (targets - mean) / upscaler.deviations[FACTORS.index(factor)]
+        times = draws.uniform(len(draws))
+        share = times[:, None, None, None]
+        sample = (1 - share) * residual + share * draws.normal(*residual.shape)
+        said = upscaler.flow(sample, times, mean, targets, alpha, factor).float()
+        error = ((1 - alpha) * (said - residual).square()).mean()
+        return loss + FLOW_WEIGHT * error, {**terms, "flow": error}
+
+
+def build_objective(
+    spec: ReconstructionSpec, kind: Literal["regression", "diffusion"]
+) -> UpscalerObjective | DiffusionUpscalerObjective:
     """Build the objective of `spec`; its `features` are those learnt on photographs, at their finest layers."""
     features = FeatureDistance(load_photo_features(FEATURE_LAYERS)) if spec.features else None
-    return UpscalerObjective(ReconstructionLoss(spec, features))
+    loss = ReconstructionLoss(spec, features)
+    return DiffusionUpscalerObjective(loss) if kind == "diffusion" else UpscalerObjective(loss)
 
 
-def build_fitted_upscaler(spec: UpscalerSpec, examples: Examples) -> Upscaler:
-    """Build the upscaler of `spec`, its trunk random, its linear filters the best ones of the examples."""
-    upscaler = Upscaler.from_spec(spec)
-    fit_filters(upscaler, examples)
+def build_fitted_upscaler(spec: UpscalerSpec, examples: Examples) -> Upscaler | DiffusionUpscaler:
+    """Build the upscaler of `spec`, its trunks random, its linear filters the best ones of the examples."""
+    upscaler = (DiffusionUpscaler if spec.kind == "diffusion" else Upscaler).from_spec(spec)
+    for factor in FACTORS:
+        if isinstance(upscaler, DiffusionUpscaler):
+            upscaler.regression.fit_filter(_iterate_parts(examples, factor))
+            upscaler.measure_residuals(_iterate_parts(examples, factor))
+        else:
+            upscaler.fit_filter(_iterate_parts(examples, factor))
     return upscaler
 
 
-def fit_filters(upscaler: Upscaler, examples: Examples) -> None:
-    """Start from the best linear filters of the examples."""
-    large = examples.large
-    for small in examples.small.values():
-        batches = zip(
-            *(torch.split(column, FILTER_BATCH) for column in (small, large.images, large.alphas)), strict=True
-        )
-        upscaler.fit_filter(
-            (bytes_to_tensor(low), alphas.float() / 255, bytes_to_tensor(images)) for low, images, alphas in batches
-        )
+def _iterate_parts(examples: Examples, factor: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield small images, alphas and the images that are to come out, some at a time."""
+    columns = examples.small[factor], examples.large.alphas, examples.large.images
+    for small, alphas, images in zip(*(torch.split(column, FILTER_BATCH) for column in columns), strict=True):
+        yield bytes_to_tensor(small), alphas.float() / 255, bytes_to_tensor(images)
 
 
 def fit_upscaler(
     upscaler: AnyUpscaler,
     examples: Examples,
     crop: int,
-    objective: UpscalerObjective,
+    objective: UpscalerObjective | DiffusionUpscalerObjective,
     spec: TrainSpec,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],

@@ -184,6 +184,25 @@ def test_no_collages_are_a_share_of_none(data, tmp_path):
     assert read_files(tmp_path / "one") == read_files(tmp_path / "two")
 
 
+def test_later_views_of_products_may_keep_a_photograph(data, tmp_path):
+    """Its rectangle is all known: what lies round the product in it is not generated."""
+    plain, extended = tmp_path / "plain", tmp_path / "extended"
+    run(data, plain, views=3, collages=None, photographs=0.0)
+    run(data, extended, views=3, collages=None, photographs=1.0)
+    grown = 0
+    for one, other in zip(samples(plain), samples(extended), strict=True):
+        assert (one["pin_id"], one["kind"]) == (other["pin_id"], other["kind"])
+        if other["view"] == "0" or other["kind"] == "scene":
+            assert torch.equal(one["holes_product"], other["holes_product"])
+        else:
+            kept = 1 - other["holes_product"].float()
+            for mask in kept[:, 0]:  # a rectangle, its border's cells counted as hole
+                rows, columns = mask.any(1).sum(), mask.any(0).sum()
+                assert mask.sum() == rows * columns
+            grown += kept.mean() > 1 - one["holes_product"].float().mean()
+    assert grown > 0
+
+
 def test_pins_without_a_caption_are_counted_and_left_out(data, tmp_path):
     figures = run(data, tmp_path / "out", sources=["title"])
     assert (figures["pins"], figures["without_caption"]) == (16, 1)

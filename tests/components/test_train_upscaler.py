@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from canvas.hub import SOURCE_FILE
+from canvas.upscaler.diffusion import DiffusionUpscaler
 from canvas.upscaler.loading import load_upscaler
 from canvas.upscaler.model import Upscaler
 from canvas.upscaler.rrdb import RrdbUpscaler
@@ -32,10 +33,10 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, log: Log, scratch: Path, **changes) -> dict:
+def run(data: Path, out: Path, log: Log, scratch: Path, sections: dict | None = None, **changes) -> dict:
     out.mkdir()
     train_upscaler(
-        **tiny(train_upscaler, **changes),
+        **tiny(train_upscaler, **changes) | (sections or {}),
         **{name: Input(data / name) for name in ("pins", "kept", "masks")},
         raw=Input(data),
         autoencoder=Input(data / "vae"),
@@ -127,6 +128,26 @@ def test_training_goes_on_from_what_it_wrote(data: Path, tmp_path: Path) -> None
     moved = [(a - b).abs().max() for a, b in zip(before.trunk.parameters(), after.trunk.parameters(), strict=True)]
     assert 0 < max(moved) < 0.05
     assert (tmp_path / "out" / "upscaler" / SOURCE_FILE).is_file()
+
+
+def test_a_diffusion_upscaler_is_trained_by_params_and_goes_on(data: Path, tmp_path: Path) -> None:
+    kind = {"upscaler": tiny(train_upscaler, "upscaler", kind="diffusion", steps=3)["upscaler"]}
+    figures = run(data, tmp_path / "out", Log(), tmp_path / "scratch", kind, **SMALL)
+    made = load_upscaler(tmp_path / "out" / "upscaler")
+    assert isinstance(made, DiffusionUpscaler)
+    assert made.config["steps"] == 3
+    assert 0 < made.deviations.min() <= made.deviations.max() < 1
+    assert all(head.weight.abs().max() > 0 for head in made.flow.heads.values())
+    assert figures["parameters"] == made.num_parameters()
+    assert figures["x2"]["psnr_db_low"] < figures["x2"]["psnr_db_high"]
+    more = SMALL | {"init_from": str(tmp_path / "out" / "upscaler"), "train": None}
+    fewer = {"upscaler": tiny(train_upscaler, "upscaler", kind="diffusion", steps=1)["upscaler"]}
+    run(data, tmp_path / "more", Log(), tmp_path / "scratch2", fewer, **more)
+    again = load_upscaler(tmp_path / "more" / "upscaler")
+    assert again.config["steps"] == 1
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"holds DiffusionUpscaler, but upscaler\.kind is regression: make them agree"):
+        run(data, tmp_path / "other", Log(), tmp_path / "scratch3", **more)
 
 
 def test_what_cannot_be_trained_or_has_another_size_is_refused(data: Path, tmp_path: Path, public: Path) -> None:

@@ -5,7 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from canvas.masks.simulation import HoleSpec, sample_box, sample_boxes, sample_mask, sample_strokes
+from canvas.masks.simulation import (
+    HIDDEN_SHARES,
+    HoleSpec,
+    sample_box,
+    sample_boxes,
+    sample_mask,
+    sample_photograph,
+    sample_strokes,
+)
 from lifecycle.declare.params import read_section
 
 SHARES = HoleSpec(everything=0.25, boxes=0.25, borders=0.25)
@@ -29,6 +37,31 @@ def test_holes_have_a_sensible_mean_area(kind, least, most):
     assert least < np.mean(areas) < most
     assert np.std(areas) > 0.05
     assert min(areas) > 0
+
+
+def test_a_photograph_is_a_rectangle_at_one_border_or_more():
+    random = np.random.default_rng(3)
+    heights, widths = [], []
+    for _ in range(300):
+        mask = sample_photograph(random, np.zeros((60, 80), bool))
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == len(rows) * len(columns)  # no more than the rectangle
+        heights.append(len(rows) / 60)
+        widths.append(len(columns) / 80)
+    hidden = 1 - np.stack([heights, widths])
+    assert ((hidden == 0) | ((hidden > HIDDEN_SHARES[0] - 0.02) & (hidden < HIDDEN_SHARES[1] + 0.02))).all()
+    assert (hidden > 0).any(0).all()  # something is generated
+    assert np.mean((hidden > 0).all(0)) == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_a_photograph_holds_its_product():
+    random, product = np.random.default_rng(4), np.zeros((60, 80), bool)
+    product[50:58, 3:20] = True
+    masks = np.stack([sample_photograph(random, product) for _ in range(200)])
+    assert masks[:, product].all()
+    assert not masks.all((1, 2)).any()
+    assert (masks[:, 0, 40] | masks[:, 30, 79]).any()
+    assert sample_photograph(random, np.ones((60, 80), bool)).all()
 
 
 def test_same_seed_same_masks():

@@ -1,4 +1,4 @@
-"""A generator whose backgrounds a network of the Real-ESRGAN class enlarges: the product stays exact."""
+"""Backgrounds that a diffusion upscaler or one of the Real-ESRGAN class enlarges: the product stays exact."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 from canvas.__main__ import main
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
-from canvas.upscaler.rrdb import RrdbUpscaler
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_close_up import place
 from tests.canvas.inference.test_upscaling import PROMPT, generate
+from tests.canvas.upscaler.test_diffusion import build_moved
 from tests.canvas.upscaler.test_rrdb import build_rrdb
 
 LOAD_ALONE = """
@@ -27,11 +27,11 @@ print(type(pipeline.upscaler).__name__, sum(value.double().sum() for value in pi
 """
 
 
-@pytest.fixture(scope="module")
-def enlarging(pipeline: CanvasPipeline) -> CanvasPipeline:
-    """`pipeline` with a tiny network of the Real-ESRGAN class."""
+@pytest.fixture(scope="module", params=[build_rrdb, build_moved], ids=["real-esrgan", "diffusion"])
+def enlarging(pipeline: CanvasPipeline, request: pytest.FixtureRequest) -> CanvasPipeline:
+    """`pipeline` with a tiny upscaler of each other kind."""
     parts = {name: part for name, part in pipeline.components.items() if name != "upscaler"}
-    made = CanvasPipeline(**parts, upscaler=build_rrdb(), max_aspect=2.0)
+    made = CanvasPipeline(**parts, upscaler=request.param(), max_aspect=2.0)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -68,7 +68,7 @@ def test_it_travels_with_the_model(enlarging, tmp_path: Path) -> None:
         [sys.executable, "-c", LOAD_ALONE, str(model)], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     name, total = loaded.stdout.split()[-2:]
-    assert name == RrdbUpscaler.__name__
+    assert name == type(enlarging.upscaler).__name__
     assert float(total) == sum(value.double().sum() for value in enlarging.upscaler.parameters()).item()
     product.save(tmp_path / "mug.png")
     arguments = ["generate", "--product", str(tmp_path / "mug.png"), "--prompt", PROMPT, "--steps", "2", "--seed", "4"]

@@ -1,0 +1,168 @@
+"""The upscaler that generates what a regression leaves out.
+
+A regression says the mean of all that a small image may have been, so it is soft. Its network stands here, too, and
+beside it a second one generates the difference to the image by a flow in a few steps, given the mean and the product
+(residual diffusion: Mardani et al. 2023, CorrDiff). Its detail is invented, and its pixels are further from the truth.
+
+The noise is a function of the place in the image, so tiles agree where they meet, and the same image gets the same
+detail.
+
+B: batch, h and w: size of the small image, s: factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.upscaler.model import Upscaler, compute_factor
+from canvas.upscaler.spec import FACTORS, UpscalerSpec
+from canvas.vae.model import zero_module
+
+NOISE_SIDE = 128
+"""Pixels of the side of the squares whose noise is drawn at once."""
+NOISE_SEED = 0
+LEAST_VARIANCE = 1e-6
+"""Of residuals: less is a level of 255."""
+TIMES = 1000.0
+"""What a time of 1, all noise, is to the embedding of times."""
+
+
+class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Small image and full-size product -> full-size image of the background, 2 or 4 times as large.
+
+    Args:
+        width: Channels of both networks.
+        blocks: Residual blocks of each.
+        steps: Of the flow; each takes as long as the regression.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(self, width: int, blocks: int, steps: int) -> None:
+        super().__init__()
+        self.regression = Upscaler(width, blocks)
+        self.flow = ResidualFlow(width, blocks)
+        self.register_buffer("deviations", torch.ones(len(FACTORS)))  # of the residuals in [-1, 1], by factor
+        self.deviations: torch.Tensor
+
+    @classmethod
+    def from_spec(cls, spec: UpscalerSpec) -> DiffusionUpscaler:
+        """Build it untrained."""
+        return cls(width=spec.width, blocks=spec.blocks, steps=spec.steps)
+
+    @property
+    def reach(self) -> int:
+        """Pixels of the small image, on each side, that a pixel of the large one depends on."""
+        return self.regression.reach + int(self.config["steps"]) * self.flow.reach
+
+    def forward(
+        self, small: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Enlarge backgrounds as `Upscaler.forward` does, from `noise` (1 or B, 3, s * h, s * w); None: that of the
+        image's upper left corner."""
+        mean, factor = self.regression(small, product, alpha), compute_factor(small, alpha)
+        if noise is None:
+            noise = draw_noise(slice(0, mean.shape[2]), slice(0, mean.shape[3]))
+        steps = int(self.config["steps"])
+        sample = noise.to(mean).expand_as(mean)
+        for left in range(steps, 0, -1):
+            times = mean.new_full((len(mean),), left / steps)
+            residual = self.flow(sample, times, mean, product, alpha, factor)
+            sample = residual + (left - 1) / left * (sample - residual)
+        return mean + self.deviations[FACTORS.index(factor)] * sample
+
+    @torch.no_grad()
+    def measure_residuals(self, examples: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+        """Measure what the regression leaves of backgrounds at one factor; `examples` as of `Upscaler.fit_filter`."""
+        squares, pixels, factor = 0.0, 0.0, FACTORS[0]
+        for small, alpha, targets in examples:
+            left = (1 - alpha) * (targets - self.regression(small, targets, alpha))
+            squares, pixels = squares + float(left.square().sum()), pixels + 3 * float((1 - alpha).sum())
+            factor = compute_factor(small, alpha)
+        self.deviations[FACTORS.index(factor)] = max(squares / max(pixels, 1.0), LEAST_VARIANCE) ** 0.5
+
+
+class ResidualFlow(nn.Module):
+    """Noisy residual, its time, and what is known -> the residual; at the small image's resolution."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.times = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embedding = TimestepEmbedding(width, width)
+        self.stems = nn.ModuleDict({str(factor): nn.Conv2d(10 * factor**2, width, 3, padding=1) for factor in FACTORS})
+        self.trunk = nn.ModuleList(TimedBlock(width) for _ in range(blocks))
+        self.heads = nn.ModuleDict(
+            {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
+        )
+
+    @property
+    def reach(self) -> int:
+        """Pixels of the small image, on each side, that a pixel of the residual depends on."""
+        return 2 + 2 * len(self.trunk)
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        times: torch.Tensor,
+        mean: torch.Tensor,
+        product: torch.Tensor,
+        alpha: torch.Tensor,
+        factor: int,
+    ) -> torch.Tensor:
+        """Say what the residual is, over its deviation.
+
+        Args:
+            sample: Noisy residuals (B, 3, s * h, s * w), over their deviation.
+            times: (B,), 0 to 1: the share of noise.
+            mean: What the regression says (B, 3, s * h, s * w), in [-1, 1].
+            product: As `Upscaler.forward` takes it.
+            alpha: Likewise.
+            factor: s.
+        """
+        known = F.pixel_unshuffle(torch.cat([sample, mean, product * alpha, alpha], dim=1), factor)
+        x = self.stems[str(factor)](known)
+        embedding = self.embedding(self.times(TIMES * times).to(x))
+        for block in self.trunk:
+            x = block(x, embedding)
+        return F.pixel_shuffle(self.heads[str(factor)](x), factor)
+
+
+class TimedBlock(nn.Module):
+    """Two convolutions beside a shortcut, shifted by the time's embedding (B, width) between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.shift = nn.Linear(width, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        shifted = self.first(x) + self.shift(embedding)[..., None, None]
+        residual: torch.Tensor = self.second(F.silu(shifted))
+        return x + residual
+
+
+def draw_noise(rows: slice, columns: slice) -> torch.Tensor:
+    """Draw standard normal noise (1, 3, rows, columns) for those pixels of a large image: each pixel's is its own."""
+    squares = [[_draw_square(row, column) for column in _list_squares(columns)] for row in _list_squares(rows)]
+    top, left = rows.start % NOISE_SIDE, columns.start % NOISE_SIDE
+    whole = np.concatenate([np.concatenate(line, axis=2) for line in squares], axis=1)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return torch.from_numpy(whole[None, :, top : top + height, left : left + width])
+
+
+def _list_squares(pixels: slice) -> range:
+    return range(pixels.start // NOISE_SIDE, (pixels.stop - 1) // NOISE_SIDE + 1)
+
+
+def _draw_square(row: int, column: int) -> NDArray[np.float32]:
+    random = np.random.default_rng([NOISE_SEED, row, column])
+    return random.standard_normal((3, NOISE_SIDE, NOISE_SIDE), np.float32)
