@@ -30,6 +30,7 @@ from canvas.vae.model import zero_module
 NOISE_SIDE = 128
 """Pixels of the side of the squares whose noise is drawn at once."""
 NOISE_SEED = 0
+"""Of every image's noise."""
 LEAST_VARIANCE = 1e-6
 """Of residuals: less is a level of 255."""
 TIMES = 1000.0
@@ -120,14 +121,14 @@ class ResidualFlow(nn.Module):
         """Say what the residual is, over its deviation.
 
         Args:
-            sample: Noisy residuals (B, 3, s * h, s * w), over their deviation.
+            sample: Noisy residuals (B, 3, s * h, s * w), over their deviation; not seen where there is product.
             times: (B,), 0 to 1: the share of noise.
             mean: What the regression says (B, 3, s * h, s * w), in [-1, 1].
             product: As `Upscaler.forward` takes it.
             alpha: Likewise.
             factor: s.
         """
-        known = F.pixel_unshuffle(torch.cat([sample, mean, product * alpha, alpha], dim=1), factor)
+        known = F.pixel_unshuffle(torch.cat([(1 - alpha) * sample, mean, alpha * product, alpha], dim=1), factor)
         x = self.stems[str(factor)](known)
         embedding = self.embedding(self.times(TIMES * times).to(x))
         for block in self.trunk:
