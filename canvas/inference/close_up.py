@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from diffusers import SchedulerMixin
 from numpy.typing import NDArray
 
 from canvas.denoiser.sampling import Condition, LatentSampler, OnStep
-from canvas.denoiser.schedulers import is_flow
 from canvas.inference.conditioning import (
     Background,
     decode_backgrounds,
     encode_decoder_condition,
     encode_kept_pixels,
 )
+from canvas.inference.known_latents import KnownLatents, encode_known
 from canvas.inference.product import Frame, FramedProduct, Product, frame_product, lay_product, select_band
-from canvas.pins.images import Pixels, bytes_to_tensor, iterate_strips
+from canvas.pins.images import Pixels, iterate_strips
 from canvas.upscaler.loading import AnyUpscaler
-from canvas.vae.model import get_latent_scale
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -192,13 +190,7 @@ def add_close_ups(
     weights = np.stack([close_up.compute_weight(*size) for _, _, close_up in chosen])
     strengths = STRENGTH * torch.from_numpy(weights)[:, None].to(before)
     unit_noise = noise[rows]
-
-    def keep_background(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        steps = len(sampler.scheduler.timesteps)
-        noisy = _add_noise(sampler.scheduler, before, unit_noise, step + 1)
-        latents = torch.where(step < steps - (strengths * steps).round(), noisy, latents)
-        return latents if on_step is None else on_step(step, timestep, latents)
-
+    keep_background = KnownLatents(before, strengths).hold(sampler.scheduler, lambda: unit_noise, on_step)
     closer_condition = replace(_select_rows(condition, rows), hole=torch.cat(holes), masked_latents=torch.cat(kept))
     latents = sampler.sample(unit_noise, closer_condition, on_step=keep_background)
     windows = decode_backgrounds(pipeline, latents, encode_decoder_condition(pipeline, framed), frame)
@@ -230,19 +222,5 @@ def _encode_window(
     pipeline: CanvasPipeline, background: Background, product: Product, close_up: CloseUp
 ) -> torch.Tensor:
     """Return normalised latents (1, C, h, w) of what the window shows before it is generated again."""
-    pixels = close_up.frame.insert_product(close_up.crop(background.composite(product)).astype(np.float32))
-    images = bytes_to_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None]).clamp(-1, 1)
-    vae = pipeline.vae
-    latents = vae.encode(images.to(pipeline.device, vae.dtype)).latent_dist.mode()
-    return get_latent_scale(vae).normalize(latents).float()
-
-
-def _add_noise(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
-    """Return clean latents (N, C, h, w) as noisy as the scheduler's are before `step`; after the last one: clean."""
-    if step == len(scheduler.timesteps):
-        return clean
-    if is_flow(scheduler):
-        sigma = scheduler.sigmas[step].to(clean)
-        return (1 - sigma) * clean + sigma * noise
-    noisy: torch.Tensor = scheduler.add_noise(clean, noise, scheduler.timesteps[step].repeat(len(clean)))
-    return noisy
+    shown = close_up.crop(background.composite(product)).astype(np.float32)
+    return encode_known(pipeline, close_up.frame.insert_product(shown))

@@ -28,6 +28,8 @@ from canvas.inference.product import (
 from canvas.masks.composite import mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
+from canvas.segmenter.model import Segmenter
+from canvas.segmenter.spec import EdgeSpec
 from canvas.upscaler.loading import AnyUpscaler
 from canvas.upscaler.spec import FACTORS
 from canvas.upscaler.tiles import enlarge
@@ -44,6 +46,14 @@ class FrameLimits(TypedDict):
     side: int
     multiple: int
     max_aspect: float
+
+
+def load_segmenter(pipeline: CanvasPipeline) -> tuple[Segmenter, EdgeSpec] | None:
+    """Return the pipeline's segmenter in eval mode, and how its mattes come to full size; None: it has none."""
+    if pipeline.segmenter is None:
+        return None
+    edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
+    return Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval(), edges
 
 
 def frame_for_pipeline(pipeline: CanvasPipeline, product: Product) -> FramedProduct:

@@ -162,6 +162,9 @@ def _sample_latents(
         remaining[:] = [remaining[place] for place in places]
         return places
 
+    known = encoded.framed.known
+    if known is not None:
+        on_step = known.hold(sampler.scheduler, lambda: noise[remaining], on_step)
     latents = sampler.sample(
         noise[remaining],
         encoded.framed.condition,

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvas.inference.close_up import CloseUp, find_close_up
+from canvas.inference.conditioning import load_segmenter
 from canvas.inference.scene.build import Images, Masks, Scene, build_scene, mend_scene
 from canvas.inference.scene.framing import FramedScene, frame_scene
 from canvas.layout.spec import Layout
 from canvas.light.spec import Mode
 from canvas.segmenter.ensemble import predict_mattes
-from canvas.segmenter.model import Segmenter
-from canvas.segmenter.spec import EdgeSpec
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -39,11 +38,11 @@ def read_scene(pipeline: CanvasPipeline, product: Images, mask: Masks, layout: L
     Raises:
         ValueError: In one sentence, for what cannot be used.
     """
-    if pipeline.segmenter is None:
+    loaded = load_segmenter(pipeline)
+    if loaded is None:
         scene = build_scene(product, mask, layout)
         return mend_scene(scene, None) if mode == "soft" and layout is None else scene
-    segmenter = Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval()
-    edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
+    segmenter, edges = loaded
     scene = build_scene(product, mask, layout, lambda image: segmenter.predict_alphas([image], edges)[0])
     if mode == "soft" and layout is None:
         scene = mend_scene(scene, lambda image: predict_mattes(segmenter, image, edges))

@@ -27,6 +27,7 @@ from canvas.inference.conditioning import (
     frame_for_pipeline,
     get_frame_limits,
 )
+from canvas.inference.known_latents import KnownLatents
 from canvas.inference.product import (
     Frame,
     FramedProduct,
@@ -36,6 +37,7 @@ from canvas.inference.product import (
     frame_product_bytes,
 )
 from canvas.inference.scene.borders import continue_photograph
+from canvas.inference.scene.extension import know_surroundings
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout
 from canvas.layout.windows import plan_windows, spread_windows
@@ -66,6 +68,7 @@ class FramedScene:
     cell: int  # pixels on a side of a latent cell
     photograph: Pixels | None  # in the frame, where one is extended
     is_photograph: Mask | None  # where it is
+    known: KnownLatents | None  # what surrounds it before it is extended
 
     @property
     def condition(self) -> Condition | list[Window]:
@@ -128,7 +131,6 @@ def frame_scene(
         ValueError: In one sentence, for a canvas that is too long for the model.
     """
     windows = plan_windows(product.size, pipeline.config["max_aspect"]) if layout is not None else []
-    keeps_photograph = layout is not None and layout.keeps_photograph
     if windows[1:]:
         frame, places = frame_windows(pipeline, product.size, windows)
         whole = frame_product(product, frame)
@@ -150,6 +152,10 @@ def frame_scene(
             replace(condition, hole=hole, masked_latents=masked)
             for condition, (hole, masked) in zip(conditions, kept, strict=True)
         ]
+    photograph, is_photograph, known = None, None, None
+    if layout is not None and layout.keeps_photograph:
+        photograph, is_photograph = frame_product_bytes(product, frame)[0], np.asarray(whole.mask[0, 0] >= 0.5)
+        known = know_surroundings(pipeline, photograph, is_photograph)
     return FramedScene(
         frame=frame,
         places=places,
@@ -157,8 +163,9 @@ def frame_scene(
         features=[encode_decoder_condition(pipeline, [part]) for part in parts],
         main=main,
         cell=get_scale_factor(pipeline.vae),
-        photograph=frame_product_bytes(product, frame)[0] if keeps_photograph else None,
-        is_photograph=np.asarray(whole.mask[0, 0] >= 0.5) if keeps_photograph else None,
+        photograph=photograph,
+        is_photograph=is_photograph,
+        known=known,
     )
 
 
