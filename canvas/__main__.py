@@ -50,8 +50,9 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
     from canvas.inference.files import check_format, replace_image, save_beside
+    from canvas.inference.product import PHOTOGRAPH
     from canvas.inference.provenance import compute_model_digest, describe_generation
-    from canvas.inference.scene.build import PHOTOGRAPH, check_scene_input
+    from canvas.inference.scene.build import check_scene_input
 
     if options.out.is_file() or (options.out.suffix.lower() in IMAGE_SUFFIXES and not options.out.is_dir()):
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import cv2
@@ -46,6 +47,7 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
     images: dict[str, list[Pixels]] = {"generated": [], "real": [], "mirrored": []}
     views: dict[str, list[Pixels]] = {name: [] for name in images}
     ratios: dict[str, list[float]] = {name: [] for name in images}
+    whole: list[bool] = []  # nothing of the product is hidden
     for number, pin in enumerate(tqdm(subjects.pins[:count], desc="outpainting", unit="pin")):
         part = choose_hidden_part(pin, rng.uniform(*HIDDEN))
         layout = build_layout(f"{pin.image.width}x{pin.image.height}", place=part.place)
@@ -58,6 +60,7 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
             "mirrored": mirror_hidden(pin.image, part),
         }
         (box,) = output.boxes
+        whole.append(_count_product(pin, part) == 0)
         reach = max(2, round(REACH_SHARE * min(pin.image.size)))
         for name, pixels in version_images.items():
             images[name].append(pixels)
@@ -78,6 +81,10 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
         | {"real halves": round(kernel_distance(features["real"][:half], features["real"][half:]), 4)},
         "border_gradient_ratio": {name: summarize(values) for name, values in ratios.items()},
         "border_gradient_over_real": summarize(_divide(ratios["generated"], ratios["real"])),
+        "whole_products": sum(whole),
+        "border_gradient_over_real_whole": summarize(
+            _divide(*(list(compress(ratios[name], whole)) for name in ("generated", "real")))
+        ),
         "repetition": {
             name: summarize([value for image in version_images if (value := _measure_repetition(image)) is not None])
             for name, version_images in images.items()

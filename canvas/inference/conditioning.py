@@ -16,6 +16,7 @@ from canvas.clip.model import encode_prompts
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import Condition
 from canvas.inference.product import (
+    PHOTOGRAPH,
     Frame,
     FramedProduct,
     Product,
@@ -151,7 +152,10 @@ class Background:
         if factor == 1:
             return self
         frame = self.frame.scale(factor)
-        pixels = enlarge(upscaler, self.pixels, *frame_product_bytes(product, frame))
+        colours, alpha = frame_product_bytes(product, frame)
+        if product.origin == PHOTOGRAPH:  # what surrounds it goes on with it, so no background takes its place
+            alpha[:] = 0
+        pixels = enlarge(upscaler, self.pixels, colours, alpha)
         if self.shift is None:
             return Background(frame, pixels, None)
         shift = cv2.resize(self.shift, (frame.width, frame.height), interpolation=cv2.INTER_CUBIC)

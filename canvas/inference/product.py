@@ -24,6 +24,9 @@ V = TypeVar("V", np.uint8, np.float32)
 
 FEATHER_SHARE = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
+PHOTOGRAPH = "photograph"
+"""Origin of a product that is a whole photograph."""
+
 UNUSABLE_MASKS = {  # by origin: nothing is product, everything is
     "alpha channel": ("the alpha channel is empty", "the alpha channel covers the image"),
     "mask": ("the mask is empty", "the mask covers the image"),
@@ -37,7 +40,7 @@ class Product:
 
     pixels: Pixels
     alpha: Alpha
-    origin: str  # "alpha channel" | "mask" | "segmenter"
+    origin: str  # "alpha channel" | "mask" | "segmenter" | PHOTOGRAPH
 
     @property
     def size(self) -> tuple[int, int]:

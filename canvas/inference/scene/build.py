@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.inference.product import Product, build_product, check_product_input, mend_product, needs_segmenter
+from canvas.inference.product import (
+    PHOTOGRAPH,
+    Product,
+    build_product,
+    check_product_input,
+    mend_product,
+    needs_segmenter,
+)
 from canvas.layout.compose import Cutout, compose_products
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout, check_product_count
@@ -21,8 +28,6 @@ Images = Image.Image | list[Image.Image] | tuple[Image.Image, ...]
 Masks = Images | list[Image.Image | None] | None
 """One each; None: the image's own alpha channel, or a segmenter."""
 
-PHOTOGRAPH = "photograph"
-"""Origin of a product that is a whole photograph."""
 SEGMENTER = "segmenter"
 """Origin of a product whose mask nobody handed in."""
 

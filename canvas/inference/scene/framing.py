@@ -154,7 +154,8 @@ def frame_scene(
         ]
     photograph, is_photograph, known = None, None, None
     if layout is not None and layout.keeps_photograph:
-        photograph, is_photograph = frame_product_bytes(product, frame)[0], np.asarray(whole.mask[0, 0] >= 0.5)
+        photograph = frame_product_bytes(product, frame)[0]
+        is_photograph = frame.insert_product((product.alpha > 0).astype(np.float32)) >= 0.5
         known = know_surroundings(pipeline, photograph, is_photograph)
     return FramedScene(
         frame=frame,
