@@ -2,7 +2,9 @@
 
 A regression says the mean of all that a small image may have been, so it is soft. Its network stands here, too, and
 beside it a second one generates the difference to the image by a flow in a few steps, given the mean and the product
-(residual diffusion: Mardani et al. 2023, CorrDiff). Its detail is invented, and its pixels are further from the truth.
+(residual diffusion: Mardani et al. 2023, CorrDiff). A third says how large the difference is where, so that the noise
+it begins with is faint on a wall and strong in leaves. Its detail is invented, and its pixels are further from the
+truth.
 
 The noise is a function of the place in the image, so tiles agree where they meet, and the same image gets the same
 detail.
@@ -23,10 +25,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.upscaler.model import Upscaler, compute_factor
+from canvas.upscaler.model import ResidualBlock, Upscaler, compute_factor
 from canvas.upscaler.spec import FACTORS, UpscalerSpec
 from canvas.vae.model import zero_module
 
+LOG_SPREADS = (-4.0, 2.0)
+"""Bounds of the logarithm of a residual's size over that of all."""
 NOISE_SIDE = 128
 """Pixels of the side of the squares whose noise is drawn at once."""
 NOISE_SEED = 0
@@ -41,8 +45,8 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Small image and full-size product -> full-size image of the background, 2 or 4 times as large.
 
     Args:
-        width: Channels of both networks.
-        blocks: Residual blocks of each.
+        width: Channels of all networks.
+        blocks: Residual blocks of the regression and of the flow.
         steps: Of the flow; each takes as long as the regression.
     """
 
@@ -50,6 +54,7 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def __init__(self, width: int, blocks: int, steps: int) -> None:
         super().__init__()
         self.regression = Upscaler(width, blocks)
+        self.spread = ResidualSpread(width)
         self.flow = ResidualFlow(width, blocks)
         self.register_buffer("deviations", torch.ones(len(FACTORS)))  # of the residuals in [-1, 1], by factor
         self.deviations: torch.Tensor
@@ -62,7 +67,8 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def reach(self) -> int:
         """Pixels of the small image, on each side, that a pixel of the large one depends on."""
-        return self.regression.reach + int(self.config["steps"]) * self.flow.reach
+        flow = int(self.config["steps"]) * self.flow.reach
+        return self.regression.reach + max(flow, self.spread.reach)
 
     def forward(
         self, small: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor, noise: torch.Tensor | None = None
@@ -78,7 +84,13 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
             times = mean.new_full((len(mean),), left / steps)
             residual = self.flow(sample, times, mean, product, alpha, factor)
             sample = residual + (left - 1) / left * (sample - residual)
-        return mean + self.deviations[FACTORS.index(factor)] * sample
+        return mean + self.measure_spread(mean, product, alpha, factor) * sample
+
+    def measure_spread(
+        self, mean: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor, factor: int
+    ) -> torch.Tensor:
+        """Return how large residuals are, (B, 3, s * h, s * w): what `ResidualFlow` has them divided by."""
+        return self.deviations[FACTORS.index(factor)] * self.spread(mean, product, alpha, factor)
 
     @torch.no_grad()
     def measure_residuals(self, examples: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
@@ -89,6 +101,27 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
             squares, pixels = squares + float(left.square().sum()), pixels + 3 * float((1 - alpha).sum())
             factor = compute_factor(small, alpha)
         self.deviations[FACTORS.index(factor)] = max(squares / max(pixels, 1.0), LEAST_VARIANCE) ** 0.5
+
+
+class ResidualSpread(nn.Module):
+    """What is known -> the mean size of the residual at each pixel, over that of all."""
+
+    reach = 4
+    """Pixels of the small image, on each side, that a pixel of it depends on."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stems = nn.ModuleDict({str(factor): nn.Conv2d(7 * factor**2, width, 3, padding=1) for factor in FACTORS})
+        self.block = ResidualBlock(width)
+        self.heads = nn.ModuleDict(
+            {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
+        )
+
+    def forward(self, mean: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor, factor: int) -> torch.Tensor:
+        """Return it, (B, 3, s * h, s * w), for what `ResidualFlow.forward` takes."""
+        known = F.pixel_unshuffle(torch.cat([mean, alpha * product, alpha], dim=1), factor)
+        logarithm = self.heads[str(factor)](self.block(self.stems[str(factor)](known)))
+        return F.pixel_shuffle(logarithm.clamp(*LOG_SPREADS).exp(), factor)
 
 
 class ResidualFlow(nn.Module):
@@ -118,10 +151,10 @@ class ResidualFlow(nn.Module):
         alpha: torch.Tensor,
         factor: int,
     ) -> torch.Tensor:
-        """Say what the residual is, over its deviation.
+        """Say what the residual is, over its spread.
 
         Args:
-            sample: Noisy residuals (B, 3, s * h, s * w), over their deviation; not seen where there is product.
+            sample: Noisy residuals (B, 3, s * h, s * w), over their spread; not seen where there is product.
             times: (B,), 0 to 1: the share of noise.
             mean: What the regression says (B, 3, s * h, s * w), in [-1, 1].
             product: As `Upscaler.forward` takes it.

@@ -31,7 +31,7 @@ from canvas.vae.spec import ReconstructionSpec
 FEATURE_LAYERS = (0, 1, 2)
 """Layers of canvas.features.photographs, at strides 2, 4 and 8. Scores ask another network."""
 FLOW_WEIGHT = 0.1
-"""Of the flow's squared error, which is below 1, beside the regression's loss; no weight of one sees both."""
+"""Of the losses of flow and spread beside the regression's; none of its weights learns from them."""
 FILTER_BATCH = 4
 """Images at once in the least squares of the linear filter."""
 
@@ -91,7 +91,8 @@ class UpscalerObjective:
 
 
 class DiffusionUpscalerObjective:
-    """Loss of a diffusion upscaler: its regression's, and the squared error of the residuals that its flow says."""
+    """Loss of a diffusion upscaler: its regression's, the squared error of the residuals that its flow says, and how
+    unlikely they are of the spread that is said (of a Laplace distribution)."""
 
     def __init__(self, loss: ReconstructionLoss) -> None:
         self.loss = loss
@@ -104,13 +105,15 @@ class DiffusionUpscalerObjective:
         mean = upscaler.regression(small, targets, alpha).float()
         loss, terms = self.loss.to(targets.device)(alpha * targets + (1 - alpha) * mean, targets)
         mean = mean.detach()
-        residual = (targets - mean) / upscaler.deviations[FACTORS.index(factor)]
+        spread, left = upscaler.measure_spread(mean, targets, alpha, factor).float(), targets - mean
+        misfit = ((1 - alpha) * (spread.log() + left.abs() / spread)).mean()  # least where spread is the mean of |left|
+        residual = left / spread.detach()
         times = draws.uniform(len(draws))
         share = times[:, None, None, None]
         sample = (1 - share) * residual + share * draws.normal(*residual.shape)
         said = upscaler.flow(sample, times, mean, targets, alpha, factor).float()
         error = ((1 - alpha) * (said - residual).square()).mean()
-        return loss + FLOW_WEIGHT * error, {**terms, "flow": error}
+        return loss + FLOW_WEIGHT * (error + misfit), {**terms, "flow": error, "spread": misfit}
 
 
 def build_objective(
