@@ -125,7 +125,11 @@ class ResidualSpread(nn.Module):
 
 
 class ResidualFlow(nn.Module):
-    """Noisy residual, its time, and what is known -> the residual; at the small image's resolution."""
+    """Noisy residual, its time, and what is known -> the residual; at the small image's resolution.
+
+    The network says what the best guess without it, a share of the noisy residual, lacks (Karras et al. 2022, section
+    5).
+    """
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -161,26 +165,33 @@ class ResidualFlow(nn.Module):
             alpha: Likewise.
             factor: s.
         """
-        known = F.pixel_unshuffle(torch.cat([(1 - alpha) * sample, mean, alpha * product, alpha], dim=1), factor)
+        sample, time = (1 - alpha) * sample, times[:, None, None, None].to(sample)
+        size = compute_size(time)
+        known = F.pixel_unshuffle(torch.cat([sample / size, mean, alpha * product, alpha], dim=1), factor)
         x = self.stems[str(factor)](known)
         embedding = self.embedding(self.times(TIMES * times).to(x))
         for block in self.trunk:
             x = block(x, embedding)
-        return F.pixel_shuffle(self.heads[str(factor)](x), factor)
+        return (1 - time) / size**2 * sample + time / size * F.pixel_shuffle(self.heads[str(factor)](x), factor)
+
+
+def compute_size(times: torch.Tensor) -> torch.Tensor:
+    """Return the deviation of a noisy residual whose residual and noise have a deviation of 1."""
+    return ((1 - times) ** 2 + times**2).sqrt()
 
 
 class TimedBlock(nn.Module):
-    """Two convolutions beside a shortcut, shifted by the time's embedding (B, width) between them."""
+    """Two convolutions beside a shortcut, scaled and shifted by the time's embedding (B, width) between them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.shift = nn.Linear(width, width)
+        self.modulation = zero_module(nn.Linear(width, 2 * width))
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        shifted = self.first(x) + self.shift(embedding)[..., None, None]
-        residual: torch.Tensor = self.second(F.silu(shifted))
+        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, dim=1)
+        residual: torch.Tensor = self.second(F.silu((1 + scale) * self.first(x) + shift))
         return x + residual
 
 

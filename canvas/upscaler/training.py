@@ -19,7 +19,7 @@ from canvas.train.data import select_batch_rows
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
-from canvas.upscaler.diffusion import DiffusionUpscaler
+from canvas.upscaler.diffusion import DiffusionUpscaler, compute_size
 from canvas.upscaler.examples import Examples
 from canvas.upscaler.loading import AnyUpscaler
 from canvas.upscaler.model import Upscaler, compute_factor
@@ -30,6 +30,8 @@ from canvas.vae.spec import ReconstructionSpec
 
 FEATURE_LAYERS = (0, 1, 2)
 """Layers of canvas.features.photographs, at strides 2, 4 and 8. Scores ask another network."""
+LEAST_TIME = 0.02
+"""Share of noise below which there is nothing to learn."""
 FLOW_WEIGHT = 0.1
 """Of the losses of flow and spread beside the regression's; none of its weights learns from them."""
 FILTER_BATCH = 4
@@ -108,11 +110,11 @@ class DiffusionUpscalerObjective:
         spread, left = upscaler.measure_spread(mean, targets, alpha, factor).float(), targets - mean
         misfit = ((1 - alpha) * (spread.log() + left.abs() / spread)).mean()  # least where spread is the mean of |left|
         residual = left / spread.detach()
-        times = draws.uniform(len(draws))
+        times = draws.uniform(len(draws)).clamp(min=LEAST_TIME)
         share = times[:, None, None, None]
         sample = (1 - share) * residual + share * draws.normal(*residual.shape)
         said = upscaler.flow(sample, times, mean, targets, alpha, factor).float()
-        error = ((1 - alpha) * (said - residual).square()).mean()
+        error = ((1 - alpha) * (compute_size(share) / share * (said - residual)).square()).mean()
         return loss + FLOW_WEIGHT * (error + misfit), {**terms, "flow": error, "spread": misfit}
 
 
