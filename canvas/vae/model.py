@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -29,6 +29,8 @@ from canvas.loading import load_safetensors
 if TYPE_CHECKING:  # the denoiser's training and sampling need no tables
     from canvas.pins.image_batches import FrameBatch
     from canvas.vae.spec import VaeSpec
+
+M = TypeVar("M", bound=nn.Module)
 
 INITIAL_NOISE = 0.05
 """Deviation of the posterior before training, where latents have deviation 1."""
@@ -182,7 +184,7 @@ class ResolutionLevels(nn.Module):
         return x
 
 
-def zero_module(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_module(layer: M) -> M:
     """Return `layer` with zero weights, so that it adds nothing before it is trained."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -2,16 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from canvas.denoiser.process import build_training_scheduler
-from canvas.denoiser.schedulers import build_scheduler
 from canvas.inference.batch import Request, encode_requests, iterate_images
-from canvas.inference.close_up import CLOSE_SHARE, CloseUp, _add_noise, find_close_up
+from canvas.inference.close_up import CLOSE_SHARE, CloseUp, find_close_up
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Frame, build_product, compute_frame, frame_product
-from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.inference.conftest import cutout, sampling, split
 
 PROMPT = "a mug, forest"
@@ -137,18 +133,6 @@ def test_with_other_schedulers(pipeline, scheduler: str, monkeypatch):
     core = np.array(product)[..., 3] == 255
     assert np.array_equal(image[core], np.array(product)[core][:, :3])
     assert np.abs(image.astype(int) - kept).max() > 3
-
-
-@pytest.mark.parametrize("name", ["euler", "heun", "dpm++"])
-def test_noise_is_that_of_the_step(name: str):
-    scheduler = build_scheduler(name, build_training_scheduler(FLOW))
-    scheduler.set_timesteps(5)
-    clean, noise = torch.randn(2, 2, 3, 4, 4).unbind(0)
-    for step in range(len(scheduler.timesteps)):
-        sigma = scheduler.sigmas[step]
-        expected = (1 - sigma) * clean + sigma * noise
-        torch.testing.assert_close(_add_noise(scheduler, clean, noise, step), expected, atol=1e-3, rtol=1e-3)
-    assert _add_noise(scheduler, clean, noise, len(scheduler.timesteps)) is clean
 
 
 def test_without_conditional_decoder(pipeline):

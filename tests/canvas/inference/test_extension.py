@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from canvas.denoiser.schedulers import set_steps
-from canvas.inference.known_latents import KnownLatents, add_noise
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.scene.extension import mirror_scene, remove_product
 from canvas.layout.spec import build_layout
@@ -41,31 +37,6 @@ def test_what_surrounds_a_product_takes_its_place() -> None:
     assert np.array_equal(remove_product(scene, alpha), np.full((40, 40, 3), 90))
     assert np.array_equal(remove_product(scene, np.ones((40, 40), np.float32)), scene)
     assert np.array_equal(remove_product(scene, np.zeros((40, 40), np.float32)), scene)
-
-
-def test_known_latents_are_free_in_the_last_steps_alone() -> None:
-    """Held to the end, they come out clean; never held, they stay; half held, half."""
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    set_steps(scheduler, 4, tokens=16)
-    generator = torch.Generator().manual_seed(0)
-    clean, noise = (torch.randn(1, 4, 2, 3, generator=generator) for _ in range(2))
-    strengths = torch.tensor([[[[0.0, 0.5, 1.0]] * 2]])
-    seen: list[int] = []
-
-    def watch(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        seen.append(step)
-        return latents
-
-    hold = KnownLatents(clean, strengths).hold(scheduler, lambda: noise.expand(2, -1, -1, -1), watch)
-    for step, timestep in enumerate(scheduler.timesteps):
-        mine = torch.full((2, 4, 2, 3), 7.0)
-        after = hold(step, timestep, mine)
-        noisy = add_noise(scheduler, clean, noise, step + 1)
-        assert torch.equal(after[..., 0], noisy[..., 0].expand(2, -1, -1))
-        assert torch.equal(after[..., 1], (noisy if step < 2 else mine[:1])[..., 1].expand(2, -1, -1))
-        assert torch.equal(after[..., 2], mine[..., 2])
-    assert torch.equal(after[..., 0], clean[..., 0].expand(2, -1, -1))
-    assert seen == [0, 1, 2, 3]
 
 
 def extend(pipeline: CanvasPipeline, photograph: Image.Image, **options: object) -> np.ndarray:
