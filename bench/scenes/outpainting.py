@@ -69,6 +69,7 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
             ratios[name].append(compute_border_gradient_ratio(pixels, box, reach=reach))
     features = {name: extract_trunk_features(np.stack(parts)) for name, parts in views.items()}
     half = len(features["real"]) // 2
+    of_whole = _divide(*(list(compress(ratios[name], whole)) for name in ("generated", "real")))
     return {
         "pins": len(images["real"]),
         "kid": {
@@ -82,9 +83,7 @@ def measure_outpainting(subjects: Subjects, count: int) -> dict[str, Any]:
         "border_gradient_ratio": {name: summarize(values) for name, values in ratios.items()},
         "border_gradient_over_real": summarize(_divide(ratios["generated"], ratios["real"])),
         "whole_products": sum(whole),
-        "border_gradient_over_real_whole": summarize(
-            _divide(*(list(compress(ratios[name], whole)) for name in ("generated", "real")))
-        ),
+        "border_gradient_over_real_whole": summarize(of_whole) if of_whole else None,
         "repetition": {
             name: summarize([value for image in version_images if (value := _measure_repetition(image)) is not None])
             for name, version_images in images.items()

