@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from canvas.hub import VARIANTS, Snapshot, fetch_snapshot, write_source
 from canvas.loading import check_initial_config, load_safetensors, read_model_config
+from canvas.upscaler import ncnn
 from canvas.upscaler.diffusion import DiffusionUpscaler
 from canvas.upscaler.model import Upscaler
 from canvas.upscaler.rrdb import RrdbUpscaler
@@ -24,8 +25,10 @@ AnyUpscaler: TypeAlias = Upscaler | DiffusionUpscaler | RrdbUpscaler
 KINDS = {"regression": Upscaler, "diffusion": DiffusionUpscaler}
 """upscaler.kind -> the network that `train_upscaler` makes of it."""
 
-SUFFIXES = (".safetensors", ".pth")
+SUFFIXES = (".safetensors", ".pth", *ncnn.SUFFIXES)
 """Endings of files of weights; the first is preferred."""
+FORMS = ".safetensors or .pth file, or a .bin with its .param"
+"""What the files are, in words."""
 NESTED = ("params_ema", "params")
 """Where public .pth files keep their weights, unless they are the weights themselves; averaged ones are preferred."""
 OLD_NAMES = (
@@ -85,8 +88,9 @@ def fetch_upscaler(
     """Load an upscaler in eval mode; return it, and where it came from.
 
     Args:
-        source: What `train_upscaler` wrote; a .safetensors or .pth file of Real-ESRGAN's network; or a directory or hub
-            id with one such file. Of a hub repository with several, OWNER/NAME@REVISION/FILE names one.
+        source: What `train_upscaler` wrote; a .safetensors or .pth file of Real-ESRGAN's network; its .bin or .param in
+            the form of ncnn, whose twin lies beside it; or a directory or hub id with one such network. Of a hub
+            repository with several, OWNER/NAME@REVISION/FILE names one.
         revision: As `canvas.hub.fetch_snapshot` takes it.
         subfolder: Likewise.
 
@@ -111,10 +115,11 @@ def _fetch_file(source: str, revision: str | None, subfolder: str | None) -> tup
         patterns = tuple(f"*{suffix}" for suffix in SUFFIXES)
         return fetch_snapshot(source, revision=revision, subfolder=subfolder, weights=patterns), None
     folder, _, name = source.rpartition("/")
-    snapshot = fetch_snapshot(folder or ".", revision=revision, subfolder=subfolder, weights=(name,))
+    files = tuple(file.name for file in ncnn.list_pair(place)) if place.suffix in ncnn.SUFFIXES else (name,)
+    snapshot = fetch_snapshot(folder or ".", revision=revision, subfolder=subfolder, weights=files)
     file = snapshot.folder / name
     if not file.is_file():
-        raise ValueError(f"{source} is missing: name a .safetensors or .pth file, a directory or a hub id")
+        raise ValueError(f"{source} is missing: name a {FORMS}, a directory or a hub id")
     return replace(snapshot, repository=f"{snapshot.repository}/{name}"), file
 
 
@@ -127,7 +132,7 @@ def _find_file(source: str, folder: Path) -> Path:
             raise ValueError(f"{source} holds {names}: name one of them, as {source}/{files[0].name}")
         if files:
             return files[0]
-    raise ValueError(f"{source} holds no {' or '.join(SUFFIXES)} file: name one of Real-ESRGAN's network")
+    raise ValueError(f"{source} holds no {FORMS}: name one of Real-ESRGAN's network")
 
 
 def load_rrdb(file: Path) -> RrdbUpscaler:
@@ -164,6 +169,8 @@ def load_rrdb(file: Path) -> RrdbUpscaler:
 
 def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     """Read a state dict by Real-ESRGAN's names, as float32; no code of a .pth file runs."""
+    if file.suffix in ncnn.SUFFIXES:
+        return ncnn.read_ncnn(file)
     loaded: Any  # of a .pth file anything that is no code
     try:
         if file.suffix == ".safetensors":

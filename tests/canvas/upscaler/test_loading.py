@@ -128,7 +128,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, suffix: str, content: bytes | N
 def test_what_names_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x4\.pth is missing"):
         load_upscaler(tmp_path / "x4.pth")
-    with pytest.raises(ValueError, match=r"holds no \.safetensors or \.pth file"):
+    with pytest.raises(ValueError, match=r"holds no \.safetensors or \.pth file, or a \.bin with its \.param"):
         load_upscaler(tmp_path)
     for name in ("x2.pth", "x4.pth"):
         torch.save({}, tmp_path / name)
