@@ -155,7 +155,8 @@ def frame_scene(
     photograph, is_photograph, known = None, None, None
     if layout is not None and layout.keeps_photograph:
         photograph = frame_product_bytes(product, frame)[0]
-        is_photograph = frame.insert_product((product.alpha > 0).astype(np.float32)) >= 0.5
+        cover = frame.insert_product((product.alpha > 0).astype(np.float32))
+        is_photograph = cover >= min(0.5, float(cover.max()))  # it may be less than a pixel there
         known = know_surroundings(pipeline, photograph, is_photograph)
     return FramedScene(
         frame=frame,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from canvas.inference.pipeline import CanvasPipeline
@@ -73,3 +74,19 @@ def test_a_model_without_a_segmenter_extends_too(pipeline: CanvasPipeline) -> No
     without.set_progress_bar_config(disable=True)
     photograph = Image.fromarray(draw_scene(60, 64))
     assert extend(without, photograph, seed=0).shape == (1, 128, 64, 3)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (3, 5), (300, 3)])
+def test_tiny_photographs_are_extended_too(segmenting_pipeline: CanvasPipeline, size: tuple[int, int]) -> None:
+    """Less than a pixel of the model's frame, which a segmenter sees nevertheless."""
+    width, height = size
+    output = segmenting_pipeline(
+        Image.fromarray(draw_scene(height, width)),
+        PROMPT,
+        layout=build_layout("600x600", place="keep"),
+        num_inference_steps=1,
+        seed=0,
+    )
+    (box,) = output.boxes
+    assert (box.height, box.width) == (height, width)
+    assert output.images[0].size == (600, 600)
