@@ -84,9 +84,13 @@ def read_ncnn(file: Path) -> dict[str, torch.Tensor]:
 def _read_listing(file: Path) -> list[Convolution]:
     """Return a network's convolutions in the order of their run, in which their weights are stored."""
     lines = [line.split() for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    if not lines or lines[0] != [MAGIC]:
-        raise ValueError(f"{file} is no listing of ncnn: its first line is not {MAGIC}")
-    count, layers = "no" if len(lines) == 1 else lines[1][0], lines[2:]
+    if len(lines) < 2 or lines[0] != [MAGIC]:
+        first = " ".join(lines[0])[:40] if lines else ""
+        raise ValueError(
+            f"{file} begins with {first!r}, where a listing of ncnn has {MAGIC} and a line with its number of layers: "
+            "name another file"
+        )
+    count, layers = lines[1][0], lines[2:]
     if count != str(len(layers)):
         raise ValueError(
             f"{file} says that it has {count} layers, but lists {len(layers)}: bring it back from where it was stored"

@@ -21,6 +21,7 @@ from canvas.upscaler.loading import fetch_upscaler
 from canvas.vae.model import load_vae
 from lifecycle.declare.params import load_sections, read_section
 from tests.canvas import tiny
+from tests.canvas.upscaler.test_ncnn import write_ncnn
 from tests.canvas.upscaler.test_rrdb import build_rrdb
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -192,6 +193,18 @@ def test_repository_of_several_upscalers(tmp_path: Path, monkeypatch: pytest.Mon
         fetch_upscaler("tiny/model@v1/x8.pth")
     with pytest.raises(ValueError, match=r"holds x2\.pth, x4\.pth: name one of them, as tiny/model@v1/x2\.pth"):
         fetch_upscaler("tiny/model@v1")
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", ["tiny/model@v1", "tiny/model@v1/x4.bin", "tiny/model@v1/x4.param"])
+def test_repository_of_an_upscaler_in_two_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_rrdb()
+    (tmp_path / "public").mkdir()
+    write_ncnn(network, tmp_path / "public" / "x4")
+    publish(tmp_path / "public", monkeypatch)
+    loaded, source = fetch_upscaler(name)
+    torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+    assert source["repository"] == name.replace("@v1", "")
 
 
 def test_links_are_configs_and_weights_of_one_form(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def test_other_forms_are_preferred(tmp_path: Path) -> None:
     assert load_upscaler(tmp_path).config["blocks"] == 1
 
 
+def test_of_several_pairs_one_must_be_named(tmp_path: Path) -> None:
+    for name in ("anime", "photo"):
+        write_ncnn(build_rrdb(), tmp_path / name)
+    with pytest.raises(ValueError, match=r"holds anime\.bin, photo\.bin: name one of them, as .*/anime\.bin"):
+        load_upscaler(tmp_path)
+
+
 def change_listing(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new, 1))
 
@@ -58,7 +65,7 @@ def change_listing(file: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("7767517", "7767518", "x4.param is no listing of ncnn: its first line is not 7767517"),
+        ("7767517", "7767518", "x4.param begins with '7767518', where a listing of ncnn has 7767517"),
         ("Split s0 1 2 a b c\n", "", r"x4.param says that it has \d+ layers, but lists \d+"),
         ("Split s0", "InnerProduct s0", "x4.param lists InnerProduct s0, a layer that RealESRGAN_x4plus lacks"),
         ("1=3 4=1", "1=5 4=2", "x4.param lists Convolution conv_first .*, a convolution that RealESRGAN_x4plus lacks"),
@@ -80,6 +87,31 @@ def test_another_listing_is_refused(tmp_path: Path, old: str, new: str, reason: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", r"x4\.param begins with ''"),
+        (b"7767517\n", r"x4\.param begins with '7767517', where .* and a line with its number of layers"),
+        (b"\xff\xfe\x00\n\n1 1", r"x4\.param begins with "),
+        (b"7767517\n0 0\n", r"x4\.param lists 0 convolutions"),
+    ],
+)
+def test_what_is_no_listing_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    write_ncnn(build_rrdb(), tmp_path / "x4")
+    (tmp_path / "x4.param").write_bytes(content)
+    with pytest.raises(ValueError, match=reason) as caught:
+        load_upscaler(tmp_path / "x4.bin")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_precisions_are_refused(tmp_path: Path) -> None:
+    write_ncnn(build_rrdb(), tmp_path / "x4")
+    stored = (tmp_path / "x4.bin").read_bytes()
+    (tmp_path / "x4.bin").write_bytes(np.uint32(0x000D4B38).tobytes() + stored[4:])  # ncnn's int8
+    with pytest.raises(ValueError, match=r"x4\.bin holds conv_first in the form 0x000d4b38: export the network as"):
+        load_upscaler(tmp_path / "x4.bin")
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     write_ncnn(build_rrdb(), tmp_path / "x4")
     stored = (tmp_path / "x4.bin").read_bytes()
@@ -89,6 +121,12 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x4.bin").write_bytes(stored + b"more")
     with pytest.raises(ValueError, match=r"x4\.bin holds 4 bytes more than x4\.param lists"):
         read_ncnn(tmp_path / "x4.param")
-    (tmp_path / "x4.bin").unlink()
-    with pytest.raises(ValueError, match=r"x4\.bin is missing: the form of ncnn is two files"):
-        load_upscaler(tmp_path / "x4.param")
+
+
+@pytest.mark.parametrize(("kept", "missing"), [("x4.bin", "x4.param"), ("x4.param", "x4.bin")])
+def test_half_a_pair_is_refused(tmp_path: Path, kept: str, missing: str) -> None:
+    write_ncnn(build_rrdb(), tmp_path / "x4")
+    (tmp_path / missing).unlink()
+    for source in (tmp_path / kept, tmp_path):
+        with pytest.raises(ValueError, match=rf"{missing} is missing: the form of ncnn is two files, x4\.bin and x4"):
+            load_upscaler(source)
