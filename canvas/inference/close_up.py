@@ -222,5 +222,5 @@ def _encode_window(
     pipeline: CanvasPipeline, background: Background, product: Product, close_up: CloseUp
 ) -> torch.Tensor:
     """Return normalised latents (1, C, h, w) of what the window shows before it is generated again."""
-    shown = close_up.crop(background.composite(product)).astype(np.float32)
-    return encode_known(pipeline, close_up.frame.insert_product(shown))
+    window = close_up.crop(background.composite(product)).astype(np.float32)
+    return encode_known(pipeline, close_up.frame.insert_product(window))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.upscaler.model import ResidualBlock, Upscaler, compute_factor
+from canvas.upscaler.model import ResidualBlock, Upscaler, build_heads, build_stems, compute_factor
 from canvas.upscaler.spec import FACTORS, UpscalerSpec
 from canvas.vae.model import zero_module
 
@@ -34,9 +34,9 @@ LOG_SPREADS = (-4.0, 2.0)
 NOISE_SIDE = 128
 """Pixels of the side of the squares whose noise is drawn at once."""
 NOISE_SEED = 0
-"""Of every image's noise."""
+"""Seed of the noise, the same for every image."""
 LEAST_VARIANCE = 1e-6
-"""Of residuals: less is a level of 255."""
+"""Variance of residuals of less than a level of 255: so much they have at least."""
 TIMES = 1000.0
 """What a time of 1, all noise, is to the embedding of times."""
 
@@ -47,7 +47,7 @@ class DiffusionUpscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Args:
         width: Channels of all networks.
         blocks: Residual blocks of the regression and of the flow.
-        steps: Of the flow; each takes as long as the regression.
+        steps: Passes of the flow, a network about as large as the regression.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -111,11 +111,9 @@ class ResidualSpread(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.stems = nn.ModuleDict({str(factor): nn.Conv2d(7 * factor**2, width, 3, padding=1) for factor in FACTORS})
+        self.stems = build_stems(width, 7)
         self.block = ResidualBlock(width)
-        self.heads = nn.ModuleDict(
-            {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
-        )
+        self.heads = build_heads(width)
 
     def forward(self, mean: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor, factor: int) -> torch.Tensor:
         """Return it, (B, 3, s * h, s * w), for what `ResidualFlow.forward` takes."""
@@ -135,11 +133,9 @@ class ResidualFlow(nn.Module):
         super().__init__()
         self.times = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embedding = TimestepEmbedding(width, width)
-        self.stems = nn.ModuleDict({str(factor): nn.Conv2d(10 * factor**2, width, 3, padding=1) for factor in FACTORS})
+        self.stems = build_stems(width, 10)
         self.trunk = nn.ModuleList(TimedBlock(width) for _ in range(blocks))
-        self.heads = nn.ModuleDict(
-            {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
-        )
+        self.heads = build_heads(width)
 
     @property
     def reach(self) -> int:

@@ -42,13 +42,9 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
-        self.stems = nn.ModuleDict(
-            {str(factor): nn.Conv2d(3 + 4 * factor**2, width, 3, padding=1) for factor in FACTORS}
-        )
+        self.stems = build_stems(width, 4, small_channels=3)
         self.trunk = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
-        self.heads = nn.ModuleDict(
-            {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
-        )
+        self.heads = build_heads(width)
         self.filters = nn.ModuleDict({str(factor): build_cubic_filter(factor) for factor in FACTORS})
 
     @classmethod
@@ -115,6 +111,21 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
         fitted = torch.linalg.solve(squares + ridge, products + ridge @ before).T.float()
         layer.weight.copy_(fitted[:, :-1].view_as(layer.weight))
         bias.copy_(fitted[:, -1])
+
+
+def build_stems(width: int, channels: int, *, small_channels: int = 0) -> nn.ModuleDict:
+    """Build a convolution for each factor, of images of `channels` at full size, brought to the small image's
+    resolution, beside those of `small_channels` that have it."""
+    return nn.ModuleDict(
+        {str(factor): nn.Conv2d(small_channels + channels * factor**2, width, 3, padding=1) for factor in FACTORS}
+    )
+
+
+def build_heads(width: int) -> nn.ModuleDict:
+    """Build a convolution for each factor, zero before it is trained, that says colours at full size."""
+    return nn.ModuleDict(
+        {str(factor): zero_module(nn.Conv2d(width, 3 * factor**2, 3, padding=1)) for factor in FACTORS}
+    )
 
 
 class ResidualBlock(nn.Module):

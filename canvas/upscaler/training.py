@@ -33,7 +33,7 @@ FEATURE_LAYERS = (0, 1, 2)
 LEAST_TIME = 0.02
 """Share of noise below which there is nothing to learn."""
 FLOW_WEIGHT = 0.1
-"""Of the losses of flow and spread beside the regression's; none of its weights learns from them."""
+"""Weight of the losses of flow and spread beside the regression's; none of its weights learns from them."""
 FILTER_BATCH = 4
 """Images at once in the least squares of the linear filter."""
 
@@ -113,8 +113,8 @@ class DiffusionUpscalerObjective:
         times = draws.uniform(len(draws)).clamp(min=LEAST_TIME)
         share = times[:, None, None, None]
         sample = (1 - share) * residual + share * draws.normal(*residual.shape)
-        said = upscaler.flow(sample, times, mean, targets, alpha, factor).float()
-        error = ((1 - alpha) * (compute_size(share) / share * (said - residual)).square()).mean()
+        predicted = upscaler.flow(sample, times, mean, targets, alpha, factor).float()
+        error = ((1 - alpha) * (compute_size(share) / share * (predicted - residual)).square()).mean()
         return loss + FLOW_WEIGHT * (error + misfit), {**terms, "flow": error, "spread": misfit}
 
 
@@ -130,12 +130,11 @@ def build_objective(
 def build_fitted_upscaler(spec: UpscalerSpec, examples: Examples) -> Upscaler | DiffusionUpscaler:
     """Build the upscaler of `spec`, its trunks random, its linear filters the best ones of the examples."""
     upscaler = (DiffusionUpscaler if spec.kind == "diffusion" else Upscaler).from_spec(spec)
+    regression = upscaler.regression if isinstance(upscaler, DiffusionUpscaler) else upscaler
     for factor in FACTORS:
+        regression.fit_filter(_iterate_parts(examples, factor))
         if isinstance(upscaler, DiffusionUpscaler):
-            upscaler.regression.fit_filter(_iterate_parts(examples, factor))
             upscaler.measure_residuals(_iterate_parts(examples, factor))
-        else:
-            upscaler.fit_filter(_iterate_parts(examples, factor))
     return upscaler
 
 

@@ -18,7 +18,7 @@ from canvas.inference.conditioning import load_segmenter
 from canvas.inference.known_latents import KnownLatents, encode_known
 from canvas.inference.scene.borders import fill_smoothly
 from canvas.pins.images import Pixels
-from canvas.pins.masks import Alpha, Mask
+from canvas.pins.masks import Alpha, Mask, compute_box
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -37,8 +37,8 @@ def know_surroundings(pipeline: CanvasPipeline, photograph: Pixels, is_photograp
         photograph: (h, w, 3), of the whole frame; what it is beyond the photograph does not matter.
         is_photograph: (h, w), a rectangle.
     """
-    rows, columns = _find_rectangle(is_photograph)
-    scene = photograph[rows, columns]
+    left, top, right, bottom = compute_box(is_photograph)
+    scene = photograph[top:bottom, left:right]
     segmenter = load_segmenter(pipeline)
     if segmenter is not None:
         (alpha,) = segmenter[0].predict_alphas([Image.fromarray(scene)], segmenter[1])
@@ -62,12 +62,7 @@ def remove_product(scene: Pixels, alpha: Alpha) -> Pixels:
 
 def mirror_scene(scene: Pixels, is_photograph: Mask) -> Pixels:
     """Return a frame with `scene` in the rectangle `is_photograph` (h, w), and its mirror images round it."""
-    rows, columns = _find_rectangle(is_photograph)
+    left, top, right, bottom = compute_box(is_photograph)
     height, width = is_photograph.shape
-    sides = (rows.start, height - rows.stop), (columns.start, width - columns.stop), (0, 0)
+    sides = (top, height - bottom), (left, width - right), (0, 0)
     return np.pad(scene, sides, mode="symmetric")
-
-
-def _find_rectangle(mask: Mask) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
